@@ -1,0 +1,207 @@
+/**
+ * Compiling a function once for each structure and shape of its arguments.
+ *
+ * @module
+ */
+import { addPendingCheck, buildFiniteCheck, type FiniteCheck } from "./check.ts";
+import { bytesPerElement } from "./dtype.ts";
+import { callSite, DonatedError, notice, TraceError } from "./errors.ts";
+import { freeze, type Graph } from "./graph.ts";
+import { realize, storageOf, targetOf } from "./realize.ts";
+import { currentRuntime, type Executable, type Runtime } from "./runtime.ts";
+import { formatAval } from "./shape.ts";
+import { currentTrace, fromStorage, placeholder, setSiteRecording, setSource, type Tensor, tracing } from "./tensor.ts";
+import { expectNoPromise } from "./trace.ts";
+import { type FlatTree, flatten } from "./tree.ts";
+
+/** Options of {@linkcode jit}. */
+export interface JitOptions {
+  /** Arguments whose buffers the results may take over; they cannot be used after the call. */
+  readonly donate?: readonly number[];
+  /** Name in errors and profiles; the function's own name by default. */
+  readonly name?: string;
+  /** Compilations allowed before it is taken for a mistake, 8 by default. */
+  readonly maxTraces?: number;
+  /** `"finite"` finds the first op that makes a NaN or infinity and reports it at the next read. Slow. */
+  readonly check?: "finite";
+}
+
+/** A compiled function. */
+export interface Jitted<A extends readonly unknown[], R> {
+  /** Runs the function. */
+  (...args: A): R;
+  /** Compiles for these arguments without running, and prints the program. */
+  program(...args: A): string;
+  /** How many times the function was traced. */
+  readonly traces: number;
+}
+
+interface Compiled {
+  readonly graph: Graph;
+  readonly executable: Executable;
+  readonly outputs: FlatTree;
+  readonly resultCount: number;
+  readonly check: FiniteCheck | null;
+  readonly runtime: Runtime;
+}
+
+const CAPTURE_NOTICE_BYTES = 1 << 20;
+
+/**
+ * Compiles a function of trees to a few kernels, once for each structure, shape and static value of its arguments.
+ *
+ * Tensors are traced; numbers, strings, booleans and null in the arguments are static and compile anew when they
+ * change, so pass what changes from step to step as a tensor. Called inside another transform, it is inlined.
+ *
+ * @param f A pure, synchronous function. Tensors it captures become constants of the program.
+ * @returns A function of the same type that only submits work: nothing is read back.
+ * @throws {DonatedError} If an argument was donated before, is donated twice, or its donation cannot be used.
+ * @throws {TraceError} If `f` reads a value, is asynchronous, or was traced more than `maxTraces` times.
+ *
+ * @example A step that replaces its state
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { init, jit, mul, type Tensor, tensor } from "@switchyard/switchyard";
+ *
+ * await init();
+ * const halve = jit((state: { w: Tensor }) => ({ w: mul(state.w, 0.5) }), { donate: [0] });
+ * const next = halve({ w: tensor([2, 4]) });
+ * assertEquals([...await next.w.data()], [1, 2]);
+ * ```
+ */
+export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, options: JitOptions = {}): Jitted<A, R> {
+  const { donate = [], maxTraces = 8, check } = options;
+  const name = options.name ?? (f.name === "" ? "function" : f.name);
+  const cache = new Map<string, Compiled>();
+  let lastFlat: FlatTree | null = null;
+  let traces = 0;
+  let calls = 0;
+
+  function compile(flat: FlatTree, key: string): Compiled {
+    const runtime = currentRuntime(`run jitted ${name}`);
+    const known = cache.get(key);
+    if (known !== undefined && known.runtime === runtime) return known;
+    if (++traces > maxTraces) throw tooManyTraces(name, maxTraces, lastFlat, flat);
+    lastFlat = flat;
+    const recording = setSiteRecording(check !== undefined);
+    try {
+      const own = flat.leaves.map((leaf, i) => placeholder(leaf, `${name}${flat.paths[i]}`));
+      const outputs = flatten(tracing(`jitted ${name}`, () => expectNoPromise("jit", f(...flat.rebuild(own) as A))));
+      const finite = check === undefined ? null : buildFiniteCheck(outputs.leaves);
+      const graph = freeze(own, [...outputs.leaves, ...finite?.outputs ?? []], targetOf(runtime));
+      for (const { tensor } of graph.constants) {
+        if (tensor.size * bytesPerElement(tensor.dtype) > CAPTURE_NOTICE_BYTES) {
+          notice(`jitted ${name} captures ${formatAval(tensor)}, which stays on the device; pass it as an argument`);
+        }
+      }
+      const donated = flat.paths.map((path) => isDonated(path));
+      expectUsableDonation(name, flat, donated, outputs);
+      const executable = runtime.compile(graph, name, { donated });
+      const compiled = { graph, executable, outputs, resultCount: outputs.leaves.length, check: finite, runtime };
+      cache.set(key, compiled);
+      return compiled;
+    } finally {
+      setSiteRecording(recording);
+    }
+  }
+
+  function isDonated(path: string): boolean {
+    return donate.includes(Number(path.slice(1, path.indexOf("]"))));
+  }
+
+  function keyOf(flat: FlatTree): string {
+    return `${flat.structure}|${flat.leaves.map((leaf) => formatAval(leaf)).join(";")}`;
+  }
+
+  function jitted(...args: A): R {
+    if (currentTrace() !== undefined) return f(...args);
+    const flat = flatten(args);
+    const compiled = compile(flat, keyOf(flat));
+    const donated = flat.paths.map((path) => isDonated(path));
+    expectNoAlias(name, flat, donated, compiled.graph);
+    realize(flat.leaves);
+    const inputs = flat.leaves.map((leaf) => storageOf(leaf, `pass to ${name}`));
+    const constants = compiled.graph.constants.map(({ tensor }) => {
+      realize([tensor]);
+      return storageOf(tensor, `use in ${name}`);
+    });
+    calls++;
+    const storages = compiled.executable.run([...inputs, ...constants], donated);
+    flat.leaves.forEach((leaf, i) => {
+      if (donated[i]) setSource(leaf, { kind: "donated", to: `${name}, argument ${flat.paths[i]}, call ${calls}` });
+    });
+    const results = storages.map((storage, i) => {
+      const aval = compiled.graph.avals[compiled.graph.outputs[i]!]!;
+      return fromStorage(aval, storage);
+    });
+    if (compiled.check) {
+      addPendingCheck({
+        label: name,
+        ops: compiled.check.ops,
+        requests: results.slice(compiled.resultCount).map((tensor) => ({ storage: storageOf(tensor, "check"), tensor })),
+      });
+    }
+    return compiled.outputs.rebuild(results.slice(0, compiled.resultCount)) as R;
+  }
+
+  function program(...args: A): string {
+    const flat = flatten(args);
+    return compile(flat, keyOf(flat)).executable.toString();
+  }
+
+  return Object.defineProperty(Object.assign(jitted, { program }), "traces", { get: () => traces }) as Jitted<A, R>;
+}
+
+function tooManyTraces(name: string, limit: number, before: FlatTree | null, now: FlatTree): TraceError {
+  const changed = now.leaves.findIndex((leaf, i) => {
+    const other = before?.leaves[i];
+    return other === undefined || formatAval(other) !== formatAval(leaf);
+  });
+  const what = changed >= 0
+    ? `${now.paths[changed]} went from ${
+      before?.leaves[changed] ? formatAval(before.leaves[changed]) : "nothing"
+    } to ${formatAval(now.leaves[changed]!)}`
+    : "a static value (number, string or boolean) among the arguments";
+  return new TraceError("trace/retrace", {
+    summary: `Cannot compile ${name} again: it was traced ${limit} times already`,
+    facts: [["changed", what], ["at", callSite()]],
+    fix: "pass what changes from call to call as a tensor of one shape, or raise maxTraces",
+    details: { name, limit },
+  });
+}
+
+function expectNoAlias(name: string, flat: FlatTree, donated: readonly boolean[], graph: Graph): void {
+  if (!donated.includes(true)) return;
+  const captured = new Set(graph.constants.map(({ tensor }) => tensor));
+  flat.leaves.forEach((leaf, i) => {
+    if (!donated[i]) return;
+    const twin = flat.leaves.findIndex((other, j) => j !== i && other === leaf);
+    if (twin < 0 && !captured.has(leaf)) return;
+    throw new DonatedError("memory/donated-alias", {
+      summary: twin < 0
+        ? `Cannot donate ${flat.paths[i]} to ${name}: the function also captures it`
+        : `Cannot donate to ${name}: ${flat.paths[Math.min(i, twin)]} and ${flat.paths[Math.max(i, twin)]} are the same tensor`,
+      facts: [["tensor", formatAval(leaf)], ["at", callSite()]],
+      fix: "pass each donated tensor once, and do not use it anywhere else in the call",
+    });
+  });
+}
+
+function expectUsableDonation(name: string, flat: FlatTree, donated: readonly boolean[], outputs: FlatTree): void {
+  const available = new Map<number, number>();
+  const bytesOf = (leaf: Tensor) => leaf.size * bytesPerElement(leaf.dtype);
+  for (const leaf of outputs.leaves) available.set(bytesOf(leaf), (available.get(bytesOf(leaf)) ?? 0) + 1);
+  flat.leaves.forEach((leaf, i) => {
+    if (!donated[i]) return;
+    const left = available.get(bytesOf(leaf)) ?? 0;
+    if (left > 0) {
+      available.set(bytesOf(leaf), left - 1);
+      return;
+    }
+    throw new DonatedError("memory/donated-unusable", {
+      summary: `Cannot use the donation of ${flat.paths[i]} to ${name}: no result of its size is left`,
+      facts: [["tensor", formatAval(leaf)]],
+      fix: "donate only arguments that the function replaces by results of the same size",
+    });
+  });
+}

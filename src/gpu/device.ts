@@ -1,0 +1,247 @@
+/**
+ * Starting WebGPU: finds an adapter, asks for its own limits and installs the runtime.
+ *
+ * @module
+ */
+import { AdapterError, DeviceLostError, expectNoProblems, notice } from "../core/errors.ts";
+import { type DType, type HostData, hostArrayFor, isFloat, toBf16Bits } from "../core/dtype.ts";
+import { type Graph, graphKey } from "../core/graph.ts";
+import type { AdapterTraits } from "../core/kernel.ts";
+import { currentRuntime, type Executable, hasRuntime, installRuntime, type MemoryReport, type Runtime } from "../core/runtime.ts";
+import { DEFAULT_BUDGET_BYTES, type GpuStorage, Pool } from "./pool.ts";
+import { compileProgram } from "./program.ts";
+import { readStorages } from "./read.ts";
+import { executableOf, Pipelines, type RunContext } from "./run.ts";
+
+/** Options of {@linkcode init}. */
+export interface InitOptions {
+  /** Which adapter to prefer where there are several. */
+  readonly powerPreference?: GPUPowerPreference;
+  /** Bytes all tensors, idle buffers and scratch may take together, 4 GiB by default. */
+  readonly budgetBytes?: number;
+  /** `"none"` stores every value and fuses nothing: slow, for finding a compiler mistake. */
+  readonly fusion?: "all" | "none";
+}
+
+/** What was found. */
+export interface DeviceInfo {
+  /** Adapter name as the driver reports it. */
+  readonly adapter: string;
+  /** Whether the driver computes on the CPU. */
+  readonly software: boolean;
+  /** Enabled features. */
+  readonly features: readonly string[];
+  /** Limits that matter for kernels. */
+  readonly limits: Readonly<Record<string, number>>;
+}
+
+const USEFUL_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "timestamp-query"];
+const RAISED_LIMITS = [
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+] as const;
+const SOFTWARE_NAMES = /llvmpipe|lavapipe|swiftshader|software/i;
+
+let current: { readonly info: DeviceInfo; readonly options: InitOptions } | null = null;
+
+function noAdapter(options: InitOptions): AdapterError {
+  return new AdapterError("device/no-adapter", {
+    summary: "Cannot start WebGPU: no adapter was found",
+    facts: [
+      ["runtime", `Deno ${Deno.version.deno}, ${Deno.build.os} ${Deno.build.arch}`],
+      ["requested", `powerPreference "${options.powerPreference ?? "high-performance"}"`],
+    ],
+    fix: "install a Vulkan driver; for tests without a GPU a software driver works (Debian package mesa-vulkan-drivers)",
+  });
+}
+
+/**
+ * Starts WebGPU. Call it once at program start; later calls with the same options return at once.
+ *
+ * @returns What was found.
+ * @throws {AdapterError} If there is no adapter.
+ * @throws {ConfigError} If an option is out of range.
+ *
+ * @example
+ * ```ts
+ * import { assert } from "@std/assert";
+ * import { init } from "@switchyard/switchyard";
+ *
+ * const device = await init();
+ * assert(device.limits.maxStorageBufferBindingSize! >= 128 * 2 ** 20);
+ * ```
+ */
+export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
+  if (options.budgetBytes !== undefined && !(options.budgetBytes > 0)) {
+    expectNoProblems("a device", [["budgetBytes", options.budgetBytes, "must be a positive number of bytes"]]);
+  }
+  if (current && hasRuntime() && sameOptions(current.options, options)) return current.info;
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
+  if (!adapter) throw noAdapter(options);
+  const requiredFeatures = USEFUL_FEATURES.filter((feature) => adapter.features.has(feature));
+  const requiredLimits = Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]]));
+  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
+  const name = adapter.info.description || adapter.info.device || adapter.info.vendor || "unknown adapter";
+  const software = SOFTWARE_NAMES.test(name);
+  if (software) notice(`using the software adapter "${name}": results are right, but a GPU is much faster`);
+  const info: DeviceInfo = {
+    adapter: name,
+    software,
+    features: requiredFeatures,
+    limits: Object.fromEntries(RAISED_LIMITS.map((limit) => [limit, device.limits[limit]])),
+  };
+  const traits: AdapterTraits = {
+    name,
+    software,
+    f16: requiredFeatures.includes("shader-f16"),
+    workgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
+    workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
+  };
+  installRuntime(webGpuRuntime(device, traits, options));
+  current = { info, options };
+  return info;
+}
+
+function sameOptions(a: InitOptions, b: InitOptions): boolean {
+  return a.powerPreference === b.powerPreference && a.budgetBytes === b.budgetBytes && a.fusion === b.fusion;
+}
+
+/** Programs kept for computations outside jit; each jitted function keeps its own. */
+const EAGER_PROGRAMS_KEPT = 512;
+
+/** The runtime over a device. */
+export function webGpuRuntime(device: GPUDevice, adapter: AdapterTraits, options: InitOptions = {}): Runtime & RunContext {
+  const pool = new Pool(device, options.budgetBytes ?? DEFAULT_BUDGET_BYTES);
+  const pipelines = new Pipelines(device);
+  const programs = new Map<string, Executable>();
+  let failure: Error | null = null;
+  let lost: DeviceLostError | null = null;
+  device.lost.then(({ reason, message }) => {
+    const { liveBytes } = pool.report();
+    lost = new DeviceLostError("device/lost", {
+      summary: `GPU device was lost: ${message || reason || "no reason given"}`,
+      facts: [["tensors", `${(liveBytes / 2 ** 20).toFixed(1)} MiB on this device are gone`]],
+      fix: "await init(), then restore parameters from your last checkpoint",
+    });
+  });
+  device.addEventListener("uncapturederror", (event) => {
+    event.preventDefault();
+    failure ??= new Error(`WebGPU reported: ${(event as GPUUncapturedErrorEvent).error.message}`);
+  });
+
+  const runtime: Runtime & RunContext = {
+    device,
+    pool,
+    pipelines,
+    adapter,
+    fail(error) {
+      failure ??= error;
+    },
+    expectAlive() {
+      if (lost) throw lost;
+      if (failure) throw failure;
+    },
+    compile(graph: Graph, label, { donated = [] } = {}) {
+      const key = `${label}|${donated.map(Number).join("")}|${graphKey(graph)}`;
+      const known = programs.get(key);
+      if (known) return known;
+      const maxBuffers = device.limits.maxStorageBuffersPerShaderStage;
+      const fusion = options.fusion ?? "all";
+      const executable = executableOf(compileProgram(graph, { adapter, label, donated, maxBuffers, fusion }), runtime);
+      if (programs.size >= EAGER_PROGRAMS_KEPT) programs.delete(programs.keys().next().value!);
+      programs.set(key, executable);
+      return executable;
+    },
+    upload(tensor, data) {
+      runtime.expectAlive();
+      const bytes = packForDevice(tensor.dtype, data);
+      const storage = pool.acquire(Math.max(16, Math.ceil(bytes.byteLength / 16) * 16), `a tensor of ${tensor.size} elements`);
+      if (bytes.byteLength > 0) device.queue.writeBuffer(storage.buffer, 0, bytes);
+      return storage;
+    },
+    overwrite(storage, tensor, data) {
+      runtime.expectAlive();
+      const bytes = packForDevice(tensor.dtype, data);
+      device.queue.writeBuffer((storage as GpuStorage).buffer, 0, bytes);
+    },
+    async read(requests) {
+      runtime.expectAlive();
+      const found = await readStorages(device, requests.map(({ storage, tensor }) => ({
+        buffer: (storage as GpuStorage).buffer,
+        tensor,
+      })));
+      runtime.expectAlive();
+      if (pool.underPressure) await pool.collect();
+      return found;
+    },
+    release: (storage) => pool.release(storage as GpuStorage),
+    adopt: (tensor, storage) => pool.adopt(tensor, storage as GpuStorage),
+    async settle() {
+      await device.queue.onSubmittedWorkDone();
+      await pool.collect();
+      runtime.expectAlive();
+    },
+    memory: (): MemoryReport => pool.report(),
+  };
+  return runtime;
+}
+
+/** Host values as the bytes a kernel reads, padded to whole words. */
+function packForDevice(dtype: DType, data: HostData): ArrayBufferView<ArrayBuffer> {
+  switch (dtype) {
+    case "f16": {
+      const padded = new Float16Array(Math.ceil(data.length / 2) * 2);
+      padded.set(data);
+      return padded;
+    }
+    case "bf16": {
+      const padded = new Uint16Array(Math.ceil(data.length / 2) * 2);
+      for (let i = 0; i < data.length; i++) padded[i] = toBf16Bits(data[i]!);
+      return padded;
+    }
+    case "bool":
+      return Uint32Array.from(data);
+    default: {
+      const target = hostArrayFor(dtype, 0);
+      if (data.constructor === target.constructor) return data as ArrayBufferView<ArrayBuffer>;
+      const converted = hostArrayFor(dtype, data.length);
+      converted.set(data);
+      return converted as ArrayBufferView<ArrayBuffer>;
+    }
+  }
+}
+
+/** Host values of what a kernel wrote. */
+export function unpackFromDevice(dtype: DType, size: number, bytes: ArrayBuffer): HostData {
+  switch (dtype) {
+    case "f16":
+      return Float32Array.from(new Float16Array(bytes, 0, size));
+    case "bf16": {
+      const words = new Uint16Array(bytes, 0, size);
+      const bits = Uint32Array.from(words, (word) => word << 16);
+      return new Float32Array(bits.buffer);
+    }
+    case "bool":
+      return Uint8Array.from(new Uint32Array(bytes, 0, size));
+    default:
+      return isFloat(dtype)
+        ? new Float32Array(bytes, 0, size).slice()
+        : dtype === "i32"
+        ? new Int32Array(bytes, 0, size).slice()
+        : new Uint32Array(bytes, 0, size).slice();
+  }
+}
+
+/** Memory counters of the installed runtime. */
+export function memory(): MemoryReport {
+  return currentRuntime("report memory").memory();
+}
+
+/** Waits until all submitted work is done, and lets dropped tensors be collected. */
+export function settle(): Promise<void> {
+  return currentRuntime("settle").settle();
+}

@@ -1,0 +1,324 @@
+/**
+ * Turns values of a graph into WGSL statements, on demand and once for each place: the reader names an element (or four
+ * consecutive ones), the emitter walks the pulled values behind it down to loads.
+ *
+ * Indices are texts. Equal text means equal element, so the memo and the recognition of "the same element again" work
+ * on texts; that is why splitting an index into coordinates and joining them again gives back the text it came from.
+ *
+ * @module
+ */
+import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
+import type { Index, Lowering, ViewContext } from "../core/kernel.ts";
+import { type Shape, sizeOf } from "../core/shape.ts";
+import { type ModuleWriter, wgslType } from "./module.ts";
+
+interface Scope {
+  readonly lines: string[];
+  readonly names: Map<string, string>;
+}
+
+interface Origin {
+  readonly source: string;
+  readonly sizes: readonly number[];
+  readonly position: number;
+}
+
+type Reduce = Extract<Lowering<unknown>, { as: "reduce" }>;
+
+const significant = (shape: Shape): number[] => shape.filter((n) => n !== 1);
+
+/** Emits the statements of one function body. */
+export class Emitter {
+  readonly #graph: Graph;
+  readonly #producer: ReadonlyMap<ValueId, GraphNode>;
+  readonly #loaded: (id: ValueId) => boolean;
+  readonly #module: ModuleWriter;
+  readonly #scopes: Scope[] = [{ lines: [], names: new Map() }];
+  readonly #origins = new Map<string, Origin>();
+  #row: { readonly text: string; readonly row: string; readonly at: string; readonly inner: number } | null = null;
+  #count = 0;
+  readonly #prefix: string;
+
+  /**
+   * @param loaded Whether a value is read from its buffer rather than evaluated.
+   * @param prefix Keeps names of several functions in one module apart.
+   */
+  constructor(
+    graph: Graph,
+    producer: ReadonlyMap<ValueId, GraphNode>,
+    module: ModuleWriter,
+    loaded: (id: ValueId) => boolean,
+    prefix = "v",
+  ) {
+    this.#graph = graph;
+    this.#producer = producer;
+    this.#module = module;
+    this.#loaded = loaded;
+    this.#prefix = prefix;
+  }
+
+  /** The statements so far, of the innermost open block. */
+  get text(): string {
+    return this.#scopes.at(-1)!.lines.join("\n");
+  }
+
+  /** Appends a statement. */
+  line(text: string): void {
+    this.#scopes.at(-1)!.lines.push(text);
+  }
+
+  /** A fresh name. */
+  fresh(): string {
+    return `${this.#prefix}${this.#count++}`;
+  }
+
+  /** Runs `emit` in a block of its own, which sees the names around it, and appends it. */
+  block(head: string, emit: () => void): void {
+    this.#scopes.push({ lines: [], names: new Map() });
+    emit();
+    const { lines } = this.#scopes.pop()!;
+    this.line(`${head} {\n${lines.join("\n")}\n}`);
+  }
+
+  #lookup(key: string): string | undefined {
+    for (let depth = this.#scopes.length - 1; depth >= 0; depth--) {
+      const name = this.#scopes[depth]!.names.get(key);
+      if (name !== undefined) return name;
+    }
+    return undefined;
+  }
+
+  /** Names an expression; equal expressions share a name. Plain names and literals stay as they are. */
+  bind(expression: string): string {
+    if (/^[\w.]+$/.test(expression)) return expression;
+    const known = this.#lookup(expression);
+    if (known !== undefined) return known;
+    const name = this.fresh();
+    this.line(`let ${name} = ${expression};`);
+    this.#scopes.at(-1)!.names.set(expression, name);
+    return name;
+  }
+
+  /** Declares that an element of a value is known already, such as the result of a loop. */
+  know(id: ValueId, index: string, lanes: 1 | 4, name: string): void {
+    this.#scopes.at(-1)!.names.set(`${id}@${index}:${lanes}`, name);
+  }
+
+  /** Declares the running index of a row kernel: `text` is row · inner + at. */
+  enterRow(row: string, at: string, inner: number): string {
+    const text = this.bind(`${row} * ${inner}u + ${at}`);
+    this.#row = { text, row, at, inner };
+    return text;
+  }
+
+  // --- indices ---------------------------------------------------------------------------------------------------
+
+  /** An index from a linear expression. */
+  linear(shape: Shape, expression: string): Index {
+    return { shape, linear: () => expression, coords: () => this.#split(expression, shape) };
+  }
+
+  /** An index from coordinates. */
+  at(shape: Shape, coords: readonly string[]): Index {
+    return { shape, linear: () => this.#join(coords, shape), coords: () => coords };
+  }
+
+  #split(expression: string, shape: Shape): string[] {
+    const sizes = significant(shape);
+    const row = this.#row;
+    let parts: string[] | null = null;
+    if (row !== null && expression === row.text) {
+      let cut = sizes.length;
+      let tail = 1;
+      while (cut > 0 && tail < row.inner) tail *= sizes[--cut]!;
+      if (tail === row.inner) {
+        parts = [...this.#divide(row.row, sizes.slice(0, cut)), ...this.#divide(row.at, sizes.slice(cut))];
+      }
+    }
+    parts ??= this.#divide(expression, sizes);
+    let next = 0;
+    return shape.map((n) => n === 1 ? "0u" : parts[next++]!);
+  }
+
+  #divide(expression: string, sizes: readonly number[]): string[] {
+    if (sizes.length === 0) return [];
+    if (sizes.length === 1 || expression === "0u") return sizes.map(() => expression);
+    const source = this.bind(expression);
+    const parts: string[] = [];
+    let rest = source;
+    for (let i = sizes.length - 1; i > 0; i--) {
+      parts.unshift(this.bind(`${rest} % ${sizes[i]}u`));
+      rest = this.bind(`${rest} / ${sizes[i]}u`);
+    }
+    parts.unshift(rest);
+    // Remembered by name: #join recognizes the coordinates of one index and gives back the index.
+    parts.forEach((part, position) => this.#origins.set(`${part}/${sizes.join("x")}`, { source: expression, sizes, position }));
+    return parts;
+  }
+
+  #join(coords: readonly string[], shape: Shape): string {
+    const parts = coords.map((coord, axis) => ({ coord, size: shape[axis]! })).filter(({ size }) => size !== 1);
+    const joined: { coord: string; size: number }[] = [];
+    for (let i = 0; i < parts.length;) {
+      const run = this.#runAt(parts, i);
+      joined.push(run ?? parts[i]!);
+      i += run?.length ?? 1;
+    }
+    const row = this.#row;
+    if (row !== null && joined.length >= 2) {
+      const [last, before] = [joined.at(-1)!, joined.at(-2)!];
+      if (last.coord === row.at && last.size === row.inner && before.coord === row.row) {
+        joined.splice(-2, 2, { coord: row.text, size: last.size * before.size });
+      }
+    }
+    let text = "0u";
+    for (const { coord, size } of joined) {
+      const scaled = text === "0u" ? "" : `${text} * ${size}u`;
+      if (coord === "0u") text = scaled === "" ? "0u" : `(${scaled})`;
+      else text = scaled === "" ? coord : `(${scaled} + ${coord})`;
+    }
+    return text;
+  }
+
+  /** If the coordinates from `start` on are all the coordinates of one index, that index. */
+  #runAt(parts: readonly { coord: string; size: number }[], start: number): { coord: string; size: number; length: number } | null {
+    for (let length = parts.length - start; length > 1; length--) {
+      const run = parts.slice(start, start + length);
+      const sizes = run.map(({ size }) => size);
+      const origins = run.map(({ coord }) => this.#origins.get(`${coord}/${sizes.join("x")}`));
+      const source = origins[0]?.source;
+      if (source !== undefined && origins.every((origin, i) => origin?.source === source && origin.position === i)) {
+        return { coord: source, size: sizeOf(sizes), length };
+      }
+    }
+    return null;
+  }
+
+  // --- values ----------------------------------------------------------------------------------------------------
+
+  /** The name of an element of a value, or of four consecutive ones from a linear index that is a multiple of 4. */
+  value(id: ValueId, index: Index, lanes: 1 | 4): string {
+    const place = index.linear();
+    const key = `${id}@${place}:${lanes}`;
+    const known = this.#lookup(key);
+    if (known !== undefined) return known;
+    const name = this.bind(this.#expression(id, index, lanes));
+    this.#scopes.at(-1)!.names.set(key, name);
+    return name;
+  }
+
+  #expression(id: ValueId, index: Index, lanes: 1 | 4): string {
+    const aval = this.#graph.avals[id]!;
+    if (this.#loaded(id)) return this.#module.load(`%${id}`, aval.dtype, index.linear(), lanes);
+    const node = this.#producer.get(id)!;
+    const { lower } = node.primitive;
+    switch (lower.as) {
+      case "expr":
+        return lower.scalar && lanes === 4 ? this.#apart(id, index) : this.#expr(node, lower, index, lanes);
+      case "index":
+        if (lanes === 1) return lower.wgsl(index, node.attrs, aval);
+        return lower.uniform ? `${wgslType(aval.dtype, 4)}(${lower.wgsl(index, node.attrs, aval)})` : this.#apart(id, index);
+      case "view":
+        return this.#view(node, lower, index, lanes);
+      case "reduce":
+        return this.#reduce(node, lower, index, lanes);
+      default:
+        throw new Error(`unreachable: ${node.primitive.name} cannot be evaluated inside a kernel`);
+    }
+  }
+
+  /** Four elements one by one, where they do not lie together. */
+  #apart(id: ValueId, index: Index): string {
+    const { shape, dtype } = this.#graph.avals[id]!;
+    const start = this.bind(index.linear());
+    const lanes = [0, 1, 2, 3].map((k) => this.value(id, this.linear(shape, k === 0 ? start : this.bind(`${start} + ${k}u`)), 1));
+    return `${wgslType(dtype, 4)}(${lanes.join(", ")})`;
+  }
+
+  #expr(node: GraphNode, lower: Extract<Lowering<unknown>, { as: "expr" }>, index: Index, lanes: 1 | 4): string {
+    const place = index.linear();
+    const args = node.inputs.map((id) => this.value(id, this.#sameElement(id, index, place), lanes));
+    const width = {
+      lanes,
+      t: wgslType(this.#graph.avals[node.outputs[0]!]!.dtype, lanes),
+      inputs: node.inputs.map((id) => wgslType(this.#graph.avals[id]!.dtype, lanes)),
+    };
+    if (lower.prelude) {
+      const text = lower.prelude(width, node.attrs);
+      this.#module.prelude(text, text);
+    }
+    return lower.wgsl(args, node.attrs, width);
+  }
+
+  #sameElement(id: ValueId, index: Index, place: string): Index {
+    const { shape } = this.#graph.avals[id]!;
+    return shape.length === index.shape.length ? { ...index, shape } : this.linear(shape, place);
+  }
+
+  #view(node: GraphNode, lower: Extract<Lowering<unknown>, { as: "view" }>, index: Index, lanes: 1 | 4): string {
+    const output = this.#graph.avals[node.outputs[0]!]!;
+    const inputs = node.inputs.map((id) => this.#graph.avals[id]!);
+    const layouts = node.inputs.map((_, i) => lower.lanes?.(node.attrs, inputs, output, i) ?? "scattered");
+    const context: ViewContext = {
+      at: (shape, coords) => this.at(shape, coords),
+      linear: (shape, expression) => this.linear(shape, expression),
+      value: (input, at) => this.value(node.inputs[input]!, at, 1),
+    };
+    const sources = lower.sources(index, context, node.attrs, inputs);
+    if (lanes === 4 && sources.some(({ input }) => layouts[input] === "scattered")) return this.#apart(node.outputs[0]!, index);
+    const t = wgslType(output.dtype, lanes);
+    let result = sources.at(-1)?.when === undefined && sources.length > 0 ? "" : `${t}(${output.dtype === "bool" ? "false" : "0"})`;
+    for (const { input, index: from, when } of sources.toReversed()) {
+      const size = sizeOf(inputs[input]!.shape);
+      // Out of bounds when its condition fails: any element will do, as long as it exists.
+      const safe = when === undefined ? from : this.linear(inputs[input]!.shape, this.bind(`min(${from.linear()}, ${Math.max(0, size - 1)}u)`));
+      const read = layouts[input] === "splat" && lanes === 4
+        ? `${t}(${this.value(node.inputs[input]!, safe, 1)})`
+        : this.value(node.inputs[input]!, safe, lanes);
+      result = when === undefined ? read : `select(${result}, ${read}, ${when})`;
+    }
+    return result;
+  }
+
+  /** A reduction inside a map kernel: a loop in each invocation. */
+  #reduce(node: GraphNode, lower: Reduce, index: Index, lanes: 1 | 4): string {
+    const input = this.#graph.avals[node.inputs[0]!]!;
+    const output = this.#graph.avals[node.outputs[0]!]!;
+    const axes = lower.axes(node.attrs);
+    const parts = lower.parts?.(node.attrs) ?? 1;
+    const last = input.shape.length - 1;
+    const lastIsReduced = axes.includes(last);
+    if (lanes === 4 && (lastIsReduced || input.shape[last]! % 4 !== 0)) return this.#apart(node.outputs[0]!, index);
+    const sizes = axes.map((axis) => input.shape[axis]!);
+    const length = sizeOf(sizes);
+    const wide = lastIsReduced && input.shape[last]! % 4 === 0 ? 4 : lanes;
+    const step = lastIsReduced && wide === 4 ? 4 : 1;
+    const coords = index.coords();
+    const accumulator = this.fresh();
+    const t = wgslType(output.dtype, wide);
+    let [start, end] = ["0u", `${length}u`];
+    if (parts > 1) {
+      const part = Math.ceil(length / parts / 4) * 4;
+      start = this.bind(`${coords.at(-1)} * ${part}u`);
+      end = this.bind(`min(${start} + ${part}u, ${length}u)`);
+    }
+    this.line(`var ${accumulator} = ${t}(${lower.identity(output.dtype)});`);
+    const r = this.fresh();
+    this.block(`for (var ${r} = ${start}; ${r} < ${end}; ${r} += ${step}u)`, () => {
+      const reduced = this.#split(r, sizes);
+      let kept = 0;
+      const at = input.shape.map((_, axis) => axes.includes(axis) ? reduced[axes.indexOf(axis)]! : coords[kept++]!);
+      const element = this.value(node.inputs[0]!, this.at(input.shape, at), wide);
+      this.line(`${accumulator} = ${lower.combine(accumulator, element, t)};`);
+    });
+    return step === 4 ? this.fold(lower, accumulator, output.dtype) : accumulator;
+  }
+
+  /** Joins the four lanes of an accumulator, always in the same order. */
+  fold(lower: Reduce, accumulator: string, dtype: Parameters<typeof wgslType>[0]): string {
+    const t = wgslType(dtype, 1);
+    const low = lower.combine(`${accumulator}.x`, `${accumulator}.y`, t);
+    const high = lower.combine(`${accumulator}.z`, `${accumulator}.w`, t);
+    return lower.combine(low, high, t);
+  }
+}

@@ -1,0 +1,440 @@
+/**
+ * Graph to groups: decides which values are stored and which kernel computes them. Pure; knows ops only by how they
+ * lower.
+ *
+ * A value is *pulled* if its readers evaluate it where they need it (views, constants, cheap arithmetic, anything with
+ * one reader), and *anchored* if a group computes it. A group is one dispatch (or one hand-written kernel with its
+ * elementwise epilogue). Groups come in three shapes:
+ * - map: one invocation for four elements; may hold reductions over leading axes, evaluated by a loop;
+ * - row: one invocation for each row of `inner` elements; reductions over trailing axes, what follows from them, and
+ *   elementwise work on the whole rows, so that a softmax or a normalization is one kernel;
+ * - kernel: a hand-written kernel, plus elementwise consumers of its output.
+ *
+ * @module
+ */
+import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
+import type { Lowering } from "../core/kernel.ts";
+import { bytesPerElement } from "../core/dtype.ts";
+import { type Shape, sizeOf } from "../core/shape.ts";
+
+/** Work of one dispatch or hand-written kernel. */
+export interface Group {
+  /** Shape of the work, see the module's text. */
+  readonly kind: "map" | "row" | "kernel";
+  /** Invocation domain in elements (map, kernel: elements of the output; row: rows). */
+  readonly rows: number;
+  /** Elements of a row, 1 unless kind is row. */
+  readonly inner: number;
+  /** Nodes computed here, in order. For a kernel the first is the hand-written one. */
+  readonly members: readonly GraphNode[];
+  /** Values other groups or the caller read, which are stored. */
+  readonly stored: readonly ValueId[];
+}
+
+/** What fusion decided. */
+export interface Fusion {
+  /** Groups in execution order. */
+  readonly groups: readonly Group[];
+  /** Node that makes each value. */
+  readonly producer: ReadonlyMap<ValueId, GraphNode>;
+  /** Values that live in buffers: inputs, constants and everything stored. */
+  readonly buffered: ReadonlySet<ValueId>;
+}
+
+/** What fusion has to respect. */
+export interface FuseOptions {
+  /** Storage buffers one kernel may bind. */
+  readonly maxBuffers: number;
+  /** `"none"` stores every value, for tests that compare. */
+  readonly fusion?: "all" | "none";
+}
+
+/** Cost up to which recomputing a value beats storing and loading it, in additions. */
+const CHEAP = 4;
+/** Rows from which a row kernel keeps the device busy with one invocation a row. */
+const ENOUGH_ROWS = 32;
+/** Cost a matmul pays to evaluate an operand at each of its many reads; more is stored first. */
+const MAX_PROLOGUE_COST = 1;
+
+/** How the element a reader wants relates to the reader's own element. */
+type Relation = { readonly at: "same" } | { readonly at: "row"; readonly inner: number } | { readonly at: "other" };
+const SAME: Relation = { at: "same" };
+const OTHER: Relation = { at: "other" };
+
+interface Draft {
+  kind: Group["kind"];
+  rows: number;
+  inner: number;
+  members: GraphNode[];
+  deps: Set<Draft>;
+  merged: Draft | null;
+}
+
+/** Groups the nodes of a simplified graph. */
+export function fuse(graph: Graph, options: FuseOptions): Fusion {
+  const producer = new Map<ValueId, GraphNode>();
+  for (const node of graph.nodes) for (const id of node.outputs) producer.set(id, node);
+  const anchored = chooseAnchors(graph, producer, options);
+  const drafts = new Map<GraphNode, Draft>();
+  const order: Draft[] = [];
+
+  const find = (node: GraphNode): Draft => {
+    let draft = drafts.get(node)!;
+    while (draft.merged) draft = draft.merged;
+    return draft;
+  };
+  const sizeOfValue = (id: ValueId) => sizeOf(graph.avals[id]!.shape);
+
+  /** Anchored nodes a node reads through pulled values, with the relation of the element read to its own. */
+  function readsOf(node: GraphNode): Map<ValueId, Relation[]> {
+    const found = new Map<ValueId, Relation[]>();
+    const stack: { id: ValueId; relation: Relation }[] = [];
+    const isReduce = node.primitive.lower.as === "reduce";
+    pushInputs(node, SAME, stack, isReduce);
+    const seen = new Set<string>();
+    while (stack.length > 0) {
+      const { id, relation } = stack.pop()!;
+      const key = `${id}:${relation.at}${relation.at === "row" ? relation.inner : ""}`;
+      if (seen.has(key)) continue;
+      seen.add(key);
+      const made = producer.get(id);
+      if (made === undefined || anchored.has(made)) found.set(id, [...found.get(id) ?? [], relation]);
+      else pushInputs(made, relation, stack, false);
+    }
+    return found;
+  }
+  function pushInputs(
+    node: GraphNode,
+    relation: Relation,
+    stack: { id: ValueId; relation: Relation }[],
+    asReduce: boolean,
+  ): void {
+    const { lower } = node.primitive;
+    for (const id of node.inputs) {
+      if (lower.as === "expr" || asReduce) stack.push({ id, relation });
+      else if (lower.as === "view" && lower.linear) stack.push({ id, relation });
+      else if (lower.as === "view" && node.primitive.name === "expand") {
+        const inner = rowBroadcast(graph.avals[id]!.shape, graph.avals[node.outputs[0]!]!.shape);
+        stack.push({ id, relation: inner !== null && relation.at === "same" ? { at: "row", inner } : OTHER });
+      } else stack.push({ id, relation: OTHER });
+    }
+  }
+
+  /** Whether `from` needs `target`'s results. */
+  function dependsOn(from: Draft, target: Draft): boolean {
+    const seen = new Set<Draft>();
+    const stack = [from];
+    while (stack.length > 0) {
+      let at = stack.pop()!;
+      while (at.merged) at = at.merged;
+      if (at === target) return true;
+      if (seen.has(at)) continue;
+      seen.add(at);
+      stack.push(...at.deps);
+    }
+    return false;
+  }
+
+  /** The shape a draft would have with a node in it, or null if it does not fit. */
+  function shapeWith(draft: Draft, node: GraphNode, reads: Map<ValueId, Relation[]>): Pick<Draft, "kind" | "rows" | "inner"> | null {
+    const { lower } = node.primitive;
+    if (lower.as === "kernel" || options.fusion === "none") return null;
+    const own = [...reads].filter(([id]) => producer.has(id) && find(producer.get(id)!) === draft);
+    const size = sizeOfValue(node.outputs[0]!);
+    if (lower.as === "reduce") {
+      const inner = trailingLength(node);
+      if (inner === null || inner === 1 || size < ENOUGH_ROWS) return null;
+      const asRow = { kind: "row", rows: size, inner } as const;
+      if (draft.kind === "row" && (draft.rows !== size || draft.inner !== inner)) return null;
+      if (draft.kind === "map" && (draft.rows !== size * inner || draft.members.some(isReduce))) return null;
+      if (draft.kind === "kernel") return null;
+      return own.every(([id, relations]) => relations.every((r) => fitsRow(sizeOfValue(id), r, asRow, true))) &&
+          packs(draft, asRow, node)
+        ? asRow
+        : null;
+    }
+    if (draft.kind === "row") {
+      const full = size === draft.rows * draft.inner;
+      if (!full && size !== draft.rows) return null;
+      return own.every(([id, relations]) => relations.every((r) => fitsRow(sizeOfValue(id), r, draft, full))) &&
+          packs(draft, draft, node)
+        ? draft
+        : null;
+    }
+    if (draft.kind === "kernel") {
+      const head = draft.members[0]!.primitive.lower;
+      if (head.as !== "kernel" || !head.epilogue) return null;
+    }
+    return size === draft.rows && own.every(([, relations]) => relations.every((r) => r.at === "same")) &&
+        packs(draft, draft, node)
+      ? draft
+      : null;
+  }
+
+  /** bf16 is stored four elements at a time, which a row kernel of odd rows and a kernel's epilogue cannot do. */
+  function packs(draft: Draft, shape: Pick<Draft, "kind" | "rows" | "inner">, node: GraphNode): boolean {
+    return [...draft.members, node].every((member) =>
+      member.outputs.every((id) => {
+        if (graph.avals[id]!.dtype !== "bf16") return true;
+        if (shape.kind === "map") return !draft.members.some(isReduce) && !isReduce(node);
+        return shape.kind === "row" && sizeOfValue(id) === shape.rows * shape.inner && shape.inner % 4 === 0 &&
+          shape.inner > 1;
+      })
+    );
+  }
+
+  function buffersOf(members: readonly GraphNode[]): number {
+    const made = new Set(members.flatMap((node) => node.outputs));
+    const outside = new Set<ValueId>();
+    for (const node of members) for (const [id] of readsOf(node)) if (!made.has(id)) outside.add(id);
+    // A buffer read both as scalars and as vec4 is bound twice.
+    return outside.size * 2 + made.size;
+  }
+
+  for (const node of graph.nodes) {
+    if (!anchored.has(node)) continue;
+    const reads = readsOf(node);
+    const sources = new Set<Draft>();
+    for (const id of reads.keys()) if (producer.has(id)) sources.add(find(producer.get(id)!));
+    let home: Draft | null = null;
+    for (const draft of sources) {
+      const shape = shapeWith(draft, node, reads);
+      if (shape === null) continue;
+      if ([...sources].some((other) => other !== draft && dependsOn(other, draft))) continue;
+      if (buffersOf([...draft.members, node]) > options.maxBuffers) continue;
+      Object.assign(draft, shape);
+      draft.members.push(node);
+      for (const other of sources) if (other !== draft) draft.deps.add(other);
+      home = draft;
+      break;
+    }
+    if (home === null) {
+      home = startDraft(node, sources);
+      order.push(home);
+    }
+    drafts.set(node, home);
+    if (home.kind !== "kernel") mergeSiblings(home, sources, reads);
+  }
+
+  function startDraft(node: GraphNode, sources: ReadonlySet<Draft>): Draft {
+    const { lower } = node.primitive;
+    const size = sizeOfValue(node.outputs[0]!);
+    const inner = lower.as === "reduce" ? trailingLength(node) : null;
+    const isRow = inner !== null && inner > 1;
+    return {
+      kind: lower.as === "kernel" ? "kernel" : isRow ? "row" : "map",
+      rows: size,
+      inner: isRow ? inner : 1,
+      members: [node],
+      deps: new Set(sources),
+      merged: null,
+    };
+  }
+
+  /** Joins other groups of the same domain that this node reads, so that for example all updates of one parameter are one kernel. */
+  function mergeSiblings(home: Draft, sources: ReadonlySet<Draft>, reads: Map<ValueId, Relation[]>): void {
+    if (options.fusion === "none") return;
+    for (const other of sources) {
+      if (other === home || other.merged || other.kind !== home.kind) continue;
+      if (other.rows !== home.rows || other.inner !== home.inner) continue;
+      const fits = [...reads].every(([id, relations]) =>
+        !producer.has(id) || find(producer.get(id)!) !== other ||
+        relations.every((r) => r.at === "same" && (home.kind === "map" || sizeOfValue(id) === home.rows * home.inner || sizeOfValue(home.members.at(-1)!.outputs[0]!) === home.rows))
+      );
+      if (!fits) continue;
+      home.deps.delete(other);
+      const cyclic = dependsOn(other, home) || [...home.deps].some((dep) => dependsOn(dep, other));
+      const members = [...other.members, ...home.members].sort((a, b) => a.outputs[0]! - b.outputs[0]!);
+      if (cyclic || buffersOf(members) > options.maxBuffers || !packsAll(home, members)) {
+        home.deps.add(other);
+        continue;
+      }
+      for (const dep of other.deps) home.deps.add(dep);
+      home.members = members;
+      other.merged = home;
+    }
+  }
+  function packsAll(home: Draft, members: readonly GraphNode[]): boolean {
+    return members.every((member) => packs({ ...home, members: [...members] }, home, member));
+  }
+
+  const live = order.filter((draft) => draft.merged === null);
+  const groupOf = new Map<GraphNode, Draft>();
+  for (const draft of live) for (const member of draft.members) groupOf.set(member, draft);
+  const buffered = new Set<ValueId>([...graph.inputs, ...graph.constants.map(({ value }) => value)]);
+  const stored = new Set<ValueId>(graph.outputs.filter((id) => producer.has(id)));
+  for (const draft of live) {
+    for (const member of draft.members) {
+      for (const [id, relations] of readsOf(member)) {
+        const made = producer.get(id);
+        if (made && (groupOf.get(made) !== draft || relations.some((r) => r.at === "other"))) stored.add(id);
+      }
+      if (draft.kind === "kernel" && member === draft.members[0] && member.outputs.length > 1) {
+        for (const id of member.outputs) stored.add(id);
+      }
+    }
+  }
+  for (const id of stored) buffered.add(id);
+  const groups = sortDrafts(live).map((draft): Group => ({
+    kind: draft.kind,
+    rows: draft.rows,
+    inner: draft.inner,
+    members: draft.members,
+    stored: draft.members.flatMap((member) => member.outputs.filter((id) => stored.has(id))),
+  }));
+  return { groups, producer, buffered };
+
+  function isReduce(node: GraphNode): boolean {
+    return node.primitive.lower.as === "reduce";
+  }
+
+  /** Elements a trailing reduction folds, or null if it is not over the last axes. */
+  function trailingLength(node: GraphNode): number | null {
+    const lower = node.primitive.lower as Extract<Lowering<unknown>, { as: "reduce" }>;
+    if (lower.parts?.(node.attrs)) return null;
+    const axes = lower.axes(node.attrs);
+    const shape = graph.avals[node.inputs[0]!]!.shape;
+    // Axes of size 1 behind the reduced ones change nothing.
+    const significant = shape.map((n, axis) => ({ n, axis })).filter(({ n, axis }) => n !== 1 || axes.includes(axis));
+    const reduced = significant.filter(({ axis }) => axes.includes(axis));
+    const tail = significant.slice(significant.length - reduced.length);
+    return tail.every(({ axis }) => axes.includes(axis)) ? reduced.reduce((product, { n }) => product * n, 1) : null;
+  }
+}
+
+/** Whether a value read at a relation is at hand inside a row kernel, for a reader that runs over whole rows or once a row. */
+function fitsRow(size: number, relation: Relation, shape: Pick<Draft, "rows" | "inner">, readerIsFull: boolean): boolean {
+  const isFull = size === shape.rows * shape.inner;
+  if (!readerIsFull) return relation.at === "same" && size === shape.rows && (!isFull || shape.inner === 1);
+  if (relation.at === "same") return isFull;
+  return relation.at === "row" && relation.inner === shape.inner && size === shape.rows;
+}
+
+/** If expanding repeats each element of a row along the trailing axes only: how often. */
+function rowBroadcast(from: Shape, to: Shape): number | null {
+  let split = to.length;
+  while (split > 0 && (from[split - 1] === 1)) split--;
+  for (let axis = 0; axis < split; axis++) if (from[axis] !== to[axis]) return null;
+  return sizeOf(to.slice(split));
+}
+
+/** Groups in dependency order, otherwise in order of creation, so that the backward pass frees what it is done with. */
+function sortDrafts(drafts: readonly Draft[]): Draft[] {
+  const done = new Set<Draft>();
+  const sorted: Draft[] = [];
+  const resolve = (draft: Draft): Draft => {
+    let at = draft;
+    while (at.merged) at = at.merged;
+    return at;
+  };
+  for (const root of drafts.toSorted((a, b) => a.members[0]!.outputs[0]! - b.members[0]!.outputs[0]!)) {
+    const stack = [{ draft: root, entered: false }];
+    while (stack.length > 0) {
+      const frame = stack.at(-1)!;
+      if (done.has(frame.draft)) {
+        stack.pop();
+        continue;
+      }
+      if (frame.entered) {
+        done.add(frame.draft);
+        sorted.push(frame.draft);
+        stack.pop();
+        continue;
+      }
+      frame.entered = true;
+      for (const dep of frame.draft.deps) {
+        const real = resolve(dep);
+        if (real !== frame.draft && !done.has(real)) stack.push({ draft: real, entered: false });
+      }
+    }
+  }
+  return sorted;
+}
+
+/** Decides which nodes are computed by a group of their own or shared, rather than evaluated by each reader. */
+function chooseAnchors(graph: Graph, producer: ReadonlyMap<ValueId, GraphNode>, options: FuseOptions): Set<GraphNode> {
+  const anchored = new Set<GraphNode>();
+  const outputs = new Set(graph.outputs);
+  const readers = new Map<ValueId, GraphNode[]>();
+  for (const node of graph.nodes) {
+    for (const id of node.inputs) readers.set(id, [...readers.get(id) ?? [], node]);
+    const { lower } = node.primitive;
+    const isOutput = node.outputs.some((id) => outputs.has(id));
+    if (lower.as === "reduce" || lower.as === "kernel" || isOutput || options.fusion === "none") anchored.add(node);
+  }
+  const costs = new Map<ValueId, number>();
+  const leaves = new Map<ValueId, ReadonlySet<ValueId>>();
+  const measure = () => {
+    for (const node of graph.nodes) {
+      if (anchored.has(node)) continue;
+      const { lower } = node.primitive;
+      const own = lower.as === "expr" ? lower.cost ?? 1 : 0;
+      const pulled = (id: ValueId) => producer.has(id) && !anchored.has(producer.get(id)!);
+      costs.set(
+        node.outputs[0]!,
+        node.inputs.reduce((total, id) => total + (pulled(id) ? costs.get(id)! : 1), own),
+      );
+      leaves.set(node.outputs[0]!, new Set(node.inputs.flatMap((id) => pulled(id) ? [...leaves.get(id)!] : [id])));
+    }
+  };
+  measure();
+
+  /** Readers that evaluate a value on their own, looking through pulled values. */
+  const uses = new Map<GraphNode, number>();
+  for (const node of graph.nodes.toReversed()) {
+    if (anchored.has(node)) continue;
+    const id = node.outputs[0]!;
+    let count = 0;
+    let repeated = false;
+    for (const reader of readers.get(id) ?? []) {
+      count += anchored.has(reader) ? 1 : uses.get(reader) ?? 0;
+      const { lower } = reader.primitive;
+      if (lower.as === "view" && !lower.linear) {
+        repeated ||= sizeOf(graph.avals[reader.outputs[0]!]!.shape) > sizeOf(graph.avals[id]!.shape) ||
+          reader.inputs.length > 1;
+      }
+    }
+    uses.set(node, count);
+    const cost = costs.get(id)!;
+    const isArithmetic = node.primitive.lower.as === "expr";
+    if (isArithmetic && cost > CHEAP && (count > 1 || repeated)) anchored.add(node);
+  }
+  // Anchoring made what lies behind cheaper: give back what is now cheap to recompute.
+  measure();
+  for (const node of graph.nodes) {
+    if (node.primitive.lower.as !== "kernel") continue;
+    node.inputs.forEach((id, i) => {
+      const made = producer.get(id);
+      if (made === undefined || anchored.has(made)) return;
+      const { prologue } = node.primitive.lower as Extract<Lowering<unknown>, { as: "kernel" }>;
+      const arithmetic = (costs.get(id) ?? 0) - (leaves.get(id)?.size ?? 0);
+      if (!prologue?.includes(i) || arithmetic > MAX_PROLOGUE_COST || !isContiguous(made)) anchored.add(made);
+    });
+  }
+  // A pulled expression must not bind more buffers than a kernel has.
+  measure();
+  for (const node of graph.nodes) {
+    const all = new Set(node.inputs.flatMap((id) => [...leaves.get(id) ?? [id]]));
+    if (all.size * 2 + 2 <= options.maxBuffers) continue;
+    for (const id of node.inputs) {
+      const made = producer.get(id);
+      if (made && !anchored.has(made) && (leaves.get(id)?.size ?? 0) > 1) anchored.add(made);
+    }
+    measure();
+  }
+  return anchored;
+
+  /** A prologue must keep vec4 loads: bf16 and f16 casts, reshapes. Anything scattered is copied once instead. */
+  function isContiguous(node: GraphNode): boolean {
+    const { lower } = node.primitive;
+    if (lower.as === "expr") return node.inputs.every((id) => !producer.has(id) || anchored.has(producer.get(id)!) || isContiguous(producer.get(id)!));
+    return lower.as === "view" && lower.linear === true &&
+      node.inputs.every((id) => !producer.has(id) || anchored.has(producer.get(id)!) || isContiguous(producer.get(id)!));
+  }
+}
+
+/** Bytes of a value in a buffer, padded to whole vec4s so that kernels may store four elements at a time. */
+export function bytesOf(graph: Graph, id: ValueId): number {
+  const { shape, dtype } = graph.avals[id]!;
+  return Math.max(16, Math.ceil(sizeOf(shape) * bytesPerElement(dtype) / 16) * 16);
+}

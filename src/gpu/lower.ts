@@ -1,0 +1,309 @@
+/**
+ * Groups to dispatches: the WGSL of each kernel and the buffers it binds. Pure; the device only runs the result.
+ *
+ * @module
+ */
+import type { DType } from "../core/dtype.ts";
+import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
+import type { AdapterTraits, Code, DispatchSpec, Index, KernelContext, Lowering, Operand } from "../core/kernel.ts";
+import { type Shape, sizeOf } from "../core/shape.ts";
+import { bytesPerElement } from "../core/dtype.ts";
+import { Emitter } from "./emit.ts";
+import type { Fusion, Group } from "./fuse.ts";
+import { type Binding, type BufferRef, ModuleWriter, wgslType } from "./module.ts";
+
+/** One dispatch of a program. */
+export interface Dispatch {
+  /** Name for people and profiles. */
+  readonly label: string;
+  /** The whole module; also the key of the pipeline cache. */
+  readonly wgsl: string;
+  /** Buffers by binding number. */
+  readonly bindings: readonly Binding[];
+  /** Grid. */
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** A temporary buffer of one hand-written kernel. */
+export interface Scratch {
+  /** Its name among the program's buffers. */
+  readonly buffer: BufferRef;
+  /** Its size. */
+  readonly bytes: number;
+}
+
+/** What a group became. */
+export interface Lowered {
+  /** Dispatches in order. */
+  readonly dispatches: readonly Dispatch[];
+  /** Temporary buffers they use. */
+  readonly scratch: readonly Scratch[];
+}
+
+const MAX_WORKGROUPS = 65_535;
+
+/** Lowers one group. */
+export function lowerGroup(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTraits): Lowered {
+  // A group without elements has nothing to run; its buffers exist and are never read.
+  if (group.kind !== "kernel" && group.rows * group.inner === 0 && group.rows === 0) return { dispatches: [], scratch: [] };
+  switch (group.kind) {
+    case "map":
+      return { dispatches: [lowerMap(graph, fusion, group, adapter)], scratch: [] };
+    case "row":
+      return { dispatches: [lowerRow(graph, fusion, group, adapter)], scratch: [] };
+    case "kernel":
+      return lowerKernel(graph, fusion, group, adapter);
+  }
+}
+
+function labelOf(group: Group): string {
+  const names = group.members.map((node) => node.primitive.name);
+  return names.length <= 4 ? names.join("+") : `${names.slice(0, 3).join("+")}+${names.length - 3} more`;
+}
+
+/** On a CPU a workgroup is a task: small ones spread few invocations over the cores. */
+function workgroupSizeFor(threads: number, adapter: AdapterTraits): number {
+  return adapter.software && threads < 8192 ? 8 : 64;
+}
+
+/** Folds a number of workgroups onto two axes, each within the limit. */
+function fold(groups: number): [number, number, number] {
+  if (groups <= MAX_WORKGROUPS) return [groups, 1, 1];
+  const columns = Math.ceil(Math.sqrt(groups));
+  return [columns, Math.ceil(groups / columns), 1];
+}
+
+function threadHead(threads: number, size: number, columns: number): string {
+  return `let id = (wg.y * ${columns}u + wg.x) * ${size}u + lane;\nif (id >= ${threads}u) { return; }`;
+}
+
+function emitterFor(graph: Graph, fusion: Fusion, group: Group, module: ModuleWriter): Emitter {
+  const own = new Set(group.members.flatMap((node) => node.outputs));
+  return new Emitter(graph, fusion.producer, module, (id) => fusion.buffered.has(id) && !own.has(id));
+}
+
+function bufferOf(id: ValueId): BufferRef {
+  return `%${id}`;
+}
+
+function finish(
+  label: string,
+  module: ModuleWriter,
+  threads: number,
+  adapter: AdapterTraits,
+  body: string,
+): Dispatch {
+  const size = workgroupSizeFor(threads, adapter);
+  const workgroups = fold(Math.ceil(threads / size));
+  const wgsl = module.render([size, 1, 1], threadHead(threads, size, workgroups[0]), body);
+  return { label, wgsl, bindings: module.bindings, workgroups };
+}
+
+function isReduceOfColumns(graph: Graph, node: GraphNode): boolean {
+  const { lower } = node.primitive;
+  if (lower.as !== "reduce") return false;
+  const { shape } = graph.avals[node.inputs[0]!]!;
+  const last = shape.length - 1;
+  return !lower.axes(node.attrs).includes(last) && shape[last]! % 4 === 0 && !(lower.parts?.(node.attrs));
+}
+
+/** One invocation for four elements, or for one if the group holds a reduction whose results do not lie together. */
+function lowerMap(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTraits): Dispatch {
+  const module = new ModuleWriter(group.stored.map(bufferOf));
+  const emitter = emitterFor(graph, fusion, group, module);
+  const wide = group.members.every((node) => node.primitive.lower.as !== "reduce" || isReduceOfColumns(graph, node));
+  const lanes = wide && group.rows > 1 ? 4 : 1;
+  const index = lanes === 4 ? emitter.bind("id * 4u") : "id";
+  for (const id of group.stored) {
+    const { shape, dtype } = graph.avals[id]!;
+    const value = emitter.value(id, emitter.linear(shape, index), lanes);
+    emitter.line(module.store(bufferOf(id), dtype, index, value, lanes));
+  }
+  return finish(labelOf(group), module, Math.ceil(group.rows / lanes), adapter, emitter.text);
+}
+
+type Reduce = Extract<Lowering<unknown>, { as: "reduce" }>;
+
+/** One invocation for each row: reductions in stages of loops, then what is stored. */
+function lowerRow(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTraits): Dispatch {
+  const module = new ModuleWriter(group.stored.map(bufferOf));
+  const emitter = emitterFor(graph, fusion, group, module);
+  const { rows, inner } = group;
+  const lanes = inner % 4 === 0 ? 4 : 1;
+  const isFull = (id: ValueId) => sizeOf(graph.avals[id]!.shape) === rows * inner;
+  function overRow(visit: (index: string) => void): void {
+    const at = emitter.fresh();
+    emitter.block(`for (var ${at} = 0u; ${at} < ${inner}u; ${at} += ${lanes}u)`, () => visit(emitter.enterRow("id", at, inner)));
+  }
+  function at(id: ValueId, index: string): Index {
+    return emitter.linear(graph.avals[id]!.shape, index);
+  }
+  const isReduce = (node: GraphNode) => node.primitive.lower.as === "reduce";
+  for (const stage of stagesOf(fusion, group)) {
+    const sums = stage.filter(isReduce).map((node) => {
+      const lower = node.primitive.lower as Reduce;
+      const { dtype } = graph.avals[node.outputs[0]!]!;
+      const name = emitter.fresh();
+      emitter.line(`var ${name} = ${wgslType(dtype, lanes)}(${lower.identity(dtype)});`);
+      return { node, lower, dtype, name };
+    });
+    overRow((index) => {
+      for (const { node, lower, dtype, name } of sums) {
+        const element = emitter.value(node.inputs[0]!, at(node.inputs[0]!, index), lanes);
+        emitter.line(`${name} = ${lower.combine(name, element, wgslType(dtype, lanes))};`);
+      }
+    });
+    for (const { node, lower, dtype, name } of sums) {
+      const total = lanes === 4 ? emitter.bind(emitter.fold(lower, name, dtype)) : name;
+      emitter.know(node.outputs[0]!, "id", 1, total);
+    }
+  }
+  for (const id of group.stored) {
+    if (isFull(id)) continue;
+    emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, "id", emitter.value(id, at(id, "id"), 1), 1));
+  }
+  const full = group.stored.filter(isFull);
+  if (full.length > 0) {
+    overRow((index) => {
+      for (const id of full) {
+        const value = emitter.value(id, at(id, index), lanes);
+        emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, index, value, lanes));
+      }
+    });
+  }
+  return finish(labelOf(group), module, rows, adapter, emitter.text);
+}
+
+/** Reductions of a row group by the number of loops that must have run before. */
+function stagesOf(fusion: Fusion, group: Group): GraphNode[][] {
+  const members = new Set(group.members);
+  const depth = new Map<GraphNode, number>();
+  function depthOf(node: GraphNode): number {
+    const known = depth.get(node);
+    if (known !== undefined) return known;
+    let deepest = 0;
+    for (const id of node.inputs) {
+      const made = fusion.producer.get(id);
+      if (made === undefined || (fusion.buffered.has(id) && !members.has(made))) continue;
+      deepest = Math.max(deepest, depthOf(made));
+    }
+    const own = deepest + (members.has(node) && node.primitive.lower.as === "reduce" ? 1 : 0);
+    depth.set(node, own);
+    return own;
+  }
+  const stages: GraphNode[][] = [];
+  for (const node of group.members) {
+    if (node.primitive.lower.as !== "reduce") continue;
+    (stages[depthOf(node) - 1] ??= []).push(node);
+  }
+  return stages;
+}
+
+/** A hand-written kernel: its dispatches, with pulled inputs and the epilogue as module functions. */
+function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTraits): Lowered {
+  const head = group.members[0]!;
+  const lower = head.primitive.lower;
+  if (lower.as !== "kernel") throw new Error("unreachable: a kernel group starts with its kernel");
+  const dispatches: Dispatch[] = [];
+  const scratch: Scratch[] = [];
+  const operand = (id: ValueId, number: number): Operand => ({ ...graph.avals[id]!, id: number });
+  const inputs = head.inputs.map(operand);
+  const outputs = head.outputs.map((id, i) => operand(id, inputs.length + i));
+  const valueOf = new Map<number, ValueId>();
+  inputs.forEach(({ id }, i) => valueOf.set(id, head.inputs[i]!));
+  outputs.forEach(({ id }, i) => valueOf.set(id, head.outputs[i]!));
+  const refOf = ({ id }: Operand): BufferRef => valueOf.has(id) ? bufferOf(valueOf.get(id)!) : `${bufferOf(head.outputs[0]!)}.${id}`;
+  const hasEpilogue = group.members.length > 1;
+  let operands = inputs.length + outputs.length;
+
+  function dispatch(spec: DispatchSpec): void {
+    const writesOutput = spec.writes.some(({ id }) => id === outputs[0]!.id);
+    const written = [
+      ...spec.writes.filter((o) => !(hasEpilogue && o.id === outputs[0]!.id)).map(refOf),
+      ...(hasEpilogue && writesOutput ? group.stored.map(bufferOf) : []),
+    ];
+    const module = new ModuleWriter(written);
+    const code = codeFor(module);
+    const body = spec.body(code);
+    const prelude = spec.prelude?.(code);
+    if (prelude) module.prelude(`${spec.label} prelude`, prelude);
+    const size = spec.workgroupSize ?? [defaultSize(spec), 1, 1];
+    const perGroup = size[0] * size[1] * size[2];
+    const threads = "threads" in spec.grid ? spec.grid.threads : null;
+    const workgroups = "threads" in spec.grid ? fold(Math.ceil(spec.grid.threads / perGroup)) : spec.grid.workgroups;
+    if (workgroups.some((n) => n === 0)) return;
+    const header = threads === null ? "" : threadHead(threads, perGroup, workgroups[0]);
+    dispatches.push({
+      label: hasEpilogue && writesOutput ? `${spec.label}+${group.members.length - 1} fused` : spec.label,
+      wgsl: module.render(size, header, body),
+      bindings: module.bindings,
+      workgroups: [...workgroups],
+    });
+  }
+  function defaultSize(spec: DispatchSpec): number {
+    return "threads" in spec.grid ? workgroupSizeFor(spec.grid.threads, adapter) : 64;
+  }
+
+  function codeFor(module: ModuleWriter): Code {
+    return {
+      load(o, index, lanes = 1) {
+        const id = valueOf.get(o.id);
+        if (id === undefined || fusion.buffered.has(id) || outputs.some((output) => output.id === o.id)) {
+          return module.load(refOf(o), o.dtype, index, lanes);
+        }
+        return `${pulledFunction(module, id, lanes)}(${index})`;
+      },
+      store(o, index, value, lanes = 1) {
+        if (hasEpilogue && o.id === outputs[0]!.id) return `${epilogueFunction(module, lanes)}(${index}, ${value});`;
+        return module.store(refOf(o), o.dtype, index, value, lanes);
+      },
+    };
+  }
+
+  /** A module function that evaluates a pulled input. */
+  function pulledFunction(module: ModuleWriter, id: ValueId, lanes: 1 | 4): string {
+    const name = `pull_${id}_${lanes}`;
+    const emitter = new Emitter(graph, fusion.producer, module, (value) => fusion.buffered.has(value), `p${id}_${lanes}_`);
+    const { shape, dtype } = graph.avals[id]!;
+    const value = emitter.value(id, emitter.linear(shape, "at"), lanes);
+    module.prelude(name, `fn ${name}(at: u32) -> ${wgslType(dtype, lanes)} {\n${emitter.text}\nreturn ${value};\n}`);
+    return name;
+  }
+
+  /** A module function that takes a result of the kernel through its elementwise consumers and stores what is needed. */
+  function epilogueFunction(module: ModuleWriter, lanes: 1 | 4): string {
+    const name = `finish_${lanes}`;
+    const own = new Set(group.members.flatMap((node) => node.outputs));
+    const emitter = new Emitter(
+      graph,
+      fusion.producer,
+      module,
+      (id) => fusion.buffered.has(id) && !own.has(id),
+      `e${lanes}_`,
+    );
+    const result = head.outputs[0]!;
+    emitter.know(result, "at", lanes, "result");
+    if (lanes === 4) ["x", "y", "z", "w"].forEach((c, k) => emitter.know(result, k === 0 ? "at" : emitter.bind(`at + ${k}u`), 1, `result.${c}`));
+    for (const id of group.stored) {
+      const { shape, dtype } = graph.avals[id]!;
+      emitter.line(module.store(bufferOf(id), dtype, "at", emitter.value(id, emitter.linear(shape, "at"), lanes), lanes));
+    }
+    const t = wgslType(graph.avals[result]!.dtype, lanes);
+    module.prelude(name, `fn ${name}(at: u32, result: ${t}) {\n${emitter.text}\n}`);
+    return name;
+  }
+
+  const context: KernelContext = {
+    adapter,
+    inputs,
+    outputs,
+    scratch(shape: Shape, dtype: DType): Operand {
+      const made: Operand = { shape, dtype, id: operands++ };
+      scratch.push({ buffer: refOf(made), bytes: Math.max(16, Math.ceil(sizeOf(shape) * bytesPerElement(dtype) / 16) * 16) });
+      return made;
+    },
+    dispatch,
+  };
+  lower.build(context, head.attrs);
+  return { dispatches, scratch };
+}

@@ -1,0 +1,152 @@
+/**
+ * One WGSL module: its bindings, how elements are loaded and stored for each dtype, and the text around a body.
+ *
+ * @module
+ */
+import { computeType } from "../core/arithmetic.ts";
+import type { DType } from "../core/dtype.ts";
+
+/** A buffer of a program: a value of the graph, or a kernel's own scratch. */
+export type BufferRef = string;
+
+/** One binding of a dispatch. */
+export interface Binding {
+  /** The buffer. */
+  readonly buffer: BufferRef;
+  /** Whether the kernel writes it. */
+  readonly access: "read" | "read_write";
+}
+
+/** WGSL type in which `lanes` elements of a dtype are computed. */
+export function wgslType(dtype: DType, lanes: 1 | 4): string {
+  const scalar = computeType(dtype);
+  return lanes === 1 ? scalar : `vec4<${scalar}>`;
+}
+
+/** WGSL element type in a buffer of `lanes` elements. */
+function storageType(dtype: DType, lanes: 1 | 4): string {
+  if (dtype === "bf16") return lanes === 1 ? "u32" : "vec2<u32>";
+  const scalar = dtype === "bool" ? "u32" : dtype;
+  return lanes === 1 ? scalar : `vec4<${scalar}>`;
+}
+
+const BF16 = `
+fn bf16_to_f32(bits: u32) -> f32 { return bitcast<f32>(bits << 16u); }
+fn bf16_from_f32(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+  return select(rounded, 0x7fc0u, (bits & 0x7fffffffu) > 0x7f800000u);
+}
+fn bf16_unpack(words: vec2<u32>) -> vec4<f32> {
+  return bitcast<vec4<f32>>(vec4<u32>(words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u));
+}
+fn bf16_pack(value: vec4<f32>) -> vec2<u32> {
+  return vec2<u32>(
+    bf16_from_f32(value.x) | (bf16_from_f32(value.y) << 16u),
+    bf16_from_f32(value.z) | (bf16_from_f32(value.w) << 16u),
+  );
+}`;
+
+interface Bound extends Binding {
+  readonly name: string;
+  readonly type: string;
+}
+
+/** Collects what a body uses and writes the module's text. */
+export class ModuleWriter {
+  readonly #bound: Bound[] = [];
+  readonly #preludes = new Map<string, string>();
+  readonly #written: ReadonlySet<BufferRef>;
+  #usesF16 = false;
+
+  /** @param written Buffers this dispatch writes: they are bound once, read and write. */
+  constructor(written: Iterable<BufferRef>) {
+    this.#written = new Set(written);
+  }
+
+  /** Adds module-level text once. */
+  prelude(key: string, text: string): void {
+    if (!this.#preludes.has(key)) this.#preludes.set(key, text);
+  }
+
+  #bind(buffer: BufferRef, dtype: DType, lanes: 1 | 4): string {
+    const type = storageType(dtype, lanes);
+    const access = this.#written.has(buffer) ? "read_write" : "read";
+    const known = this.#bound.find((bound) => bound.buffer === buffer && bound.type === type);
+    if (known) return known.name;
+    const twin = this.#bound.find((bound) => bound.buffer === buffer);
+    if (twin && access === "read_write") {
+      throw new Error(`a kernel writes ${buffer} both as ${twin.type} and as ${type}; one dispatch must use one width`);
+    }
+    if (dtype === "f16") this.#usesF16 = true;
+    if (dtype === "bf16") this.prelude("bf16", BF16);
+    const name = `b${this.#bound.length}`;
+    this.#bound.push({ buffer, access, name, type });
+    return name;
+  }
+
+  /** An expression that loads one element, or four from an index that is a multiple of 4. */
+  load(buffer: BufferRef, dtype: DType, index: string, lanes: 1 | 4): string {
+    const name = this.#bind(buffer, dtype, lanes);
+    const place = lanes === 1 ? `${name}[${index}]` : `${name}[(${index}) >> 2u]`;
+    switch (dtype) {
+      case "bool":
+        return `(${place} != ${lanes === 1 ? "0u" : "vec4<u32>(0u)"})`;
+      case "f16":
+        return `${wgslType(dtype, lanes)}(${place})`;
+      case "bf16":
+        return lanes === 4
+          ? `bf16_unpack(${place})`
+          : `bf16_to_f32((${name}[(${index}) >> 1u] >> (16u * ((${index}) & 1u))) & 0xffffu)`;
+      default:
+        return place;
+    }
+  }
+
+  /** A statement that stores one element, or four. */
+  store(buffer: BufferRef, dtype: DType, index: string, value: string, lanes: 1 | 4): string {
+    const name = this.#bind(buffer, dtype, lanes);
+    const place = lanes === 1 ? `${name}[${index}]` : `${name}[(${index}) >> 2u]`;
+    switch (dtype) {
+      case "bool":
+        return lanes === 1
+          ? `${place} = select(0u, 1u, ${value});`
+          : `${place} = select(vec4<u32>(0u), vec4<u32>(1u), ${value});`;
+      case "f16":
+        return `${place} = ${storageType(dtype, lanes)}(${value});`;
+      case "bf16":
+        if (lanes === 1) throw new Error("unreachable: bf16 is stored four elements at a time");
+        return `${place} = bf16_pack(${value});`;
+      default:
+        return `${place} = ${value};`;
+    }
+  }
+
+  /** Bindings in order. */
+  get bindings(): readonly Binding[] {
+    return this.#bound;
+  }
+
+  /** The module's text. */
+  render(workgroupSize: readonly [number, number, number], head: string, body: string): string {
+    const lines = this.#bound.map(({ name, type, access }, i) =>
+      `@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${type}>;`
+    );
+    const preludes = [...this.#preludes.values()].join("\n");
+    const text = `${lines.join("\n")}\n${preludes}\n@compute @workgroup_size(${workgroupSize.join(", ")})
+fn main(
+  @builtin(workgroup_id) wg: vec3<u32>,
+  @builtin(local_invocation_id) lid: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+${head}
+${body}
+}
+`;
+    // WGSL constants may not overflow to infinity, so infinity comes from a variable the compiler cannot see through.
+    const infinity = text.includes("inf()")
+      ? "var<private> infinity_bits: u32 = 0x7f800000u;\nfn inf() -> f32 { return bitcast<f32>(infinity_bits); }\n"
+      : "";
+    return `${this.#usesF16 ? "enable f16;\n" : ""}${infinity}${text}`;
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * GPU buffers: created under a byte budget, given back to a pool and reused. V8 cannot see GPU bytes, so dropped
+ * tensors are found by a finalizer and, under pressure, by making the collector run.
+ *
+ * @module
+ */
+import { OutOfMemoryError } from "../core/errors.ts";
+import type { MemoryReport, Storage } from "../core/runtime.ts";
+import type { Tensor } from "../core/tensor.ts";
+
+/** One GPU buffer that a tensor owns. */
+export interface GpuStorage extends Storage {
+  /** The buffer; at least `bytes` long. */
+  readonly buffer: GPUBuffer;
+  /** Distinguishes buffers in bind-group keys. */
+  readonly id: number;
+  /** Whether it went back to the pool. */
+  released: boolean;
+}
+
+/** Default of `init({ budgetBytes })`. WebGPU does not tell how much memory a device has. */
+export const DEFAULT_BUDGET_BYTES: number = 4 * 2 ** 30;
+/** Share of the budget from which reads let the collector run. */
+const PRESSURE = 0.5;
+
+/** Rounds a size up so that nearly equal tensors share a class: steps of at most an eighth. */
+export function sizeClass(bytes: number): number {
+  if (bytes <= 256) return 256;
+  const step = Math.max(256, 2 ** Math.floor(Math.log2(bytes) - 3));
+  return Math.ceil(bytes / step) * step;
+}
+
+function megabytes(bytes: number): string {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${bytes} bytes`;
+}
+
+/** Creates, recycles and counts buffers. */
+export class Pool {
+  readonly #device: GPUDevice;
+  readonly #budgetBytes: number;
+  readonly #idle = new Map<number, GPUBuffer[]>();
+  readonly #ids = new WeakMap<GPUBuffer, number>();
+  readonly #finalizers: FinalizationRegistry<GpuStorage>;
+  readonly #slots: { buffer: GPUBuffer; id: number; bytes: number }[] = [];
+  #nextId = 1;
+  #liveBytes = 0;
+  #pooledBytes = 0;
+  #scratchBytes = 0;
+  #allocations = 0;
+
+  /** @param budgetBytes Limit for tensors, idle buffers and scratch together. */
+  constructor(device: GPUDevice, budgetBytes: number) {
+    this.#device = device;
+    this.#budgetBytes = budgetBytes;
+    // The held value is the storage alone: a reference to the tensor would keep it alive.
+    this.#finalizers = new FinalizationRegistry((storage) => this.release(storage));
+  }
+
+  #create(bytes: number, what: string): GPUBuffer {
+    if (this.#liveBytes + this.#pooledBytes + this.#scratchBytes + bytes > this.#budgetBytes) this.trim();
+    if (this.#liveBytes + this.#scratchBytes + bytes > this.#budgetBytes) throw this.#exceeded(bytes, what);
+    this.#allocations++;
+    const buffer = this.#device.createBuffer({
+      size: bytes,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    });
+    this.#ids.set(buffer, this.#nextId++);
+    return buffer;
+  }
+
+  #exceeded(bytes: number, what: string): OutOfMemoryError {
+    return new OutOfMemoryError("memory/budget", {
+      summary: `Cannot allocate ${megabytes(bytes)} for ${what}: the budget is ${megabytes(this.#budgetBytes)}`,
+      facts: [["live now", megabytes(this.#liveBytes)], ["scratch", megabytes(this.#scratchBytes)]],
+      fix: "use a smaller batch, dispose tensors or await a read now and then, or init({ budgetBytes })",
+      details: { bytes, liveBytes: this.#liveBytes, budgetBytes: this.#budgetBytes },
+    });
+  }
+
+  /** A buffer for a tensor, recycled if one of its size class is idle. */
+  acquire(bytes: number, what: string): GpuStorage {
+    const size = sizeClass(bytes);
+    const idle = this.#idle.get(size)?.pop();
+    if (idle) this.#pooledBytes -= size;
+    const buffer = idle ?? this.#create(size, what);
+    this.#liveBytes += size;
+    return { bytes: size, buffer, id: this.#ids.get(buffer)!, released: false };
+  }
+
+  /** A fresh owner for the buffer of a storage that was taken over. */
+  takeOver(storage: GpuStorage): GpuStorage {
+    storage.released = true;
+    return { bytes: storage.bytes, buffer: storage.buffer, id: storage.id, released: false };
+  }
+
+  /** Takes a buffer back. The queue's order protects work already submitted. */
+  release(storage: GpuStorage): void {
+    if (storage.released) return;
+    storage.released = true;
+    this.#liveBytes -= storage.bytes;
+    this.#pooledBytes += storage.bytes;
+    const list = this.#idle.get(storage.bytes);
+    if (list) list.push(storage.buffer);
+    else this.#idle.set(storage.bytes, [storage.buffer]);
+  }
+
+  /** Ties a storage to a tensor's lifetime. */
+  adopt(tensor: Tensor, storage: GpuStorage): void {
+    this.#finalizers.register(tensor, storage);
+  }
+
+  /** Scratch slot `index`, shared by all programs, which run one after another; grows as needed. */
+  slot(index: number, bytes: number): { readonly buffer: GPUBuffer; readonly id: number } {
+    const known = this.#slots[index];
+    if (known && known.bytes >= bytes) return known;
+    const size = sizeClass(bytes);
+    const buffer = this.#create(size, "a program's scratch");
+    if (known) {
+      known.buffer.destroy();
+      this.#scratchBytes -= known.bytes;
+    }
+    this.#scratchBytes += size;
+    const slot = { buffer, id: this.#ids.get(buffer)!, bytes: size };
+    this.#slots[index] = slot;
+    return slot;
+  }
+
+  /** Destroys idle buffers. */
+  trim(): void {
+    for (const list of this.#idle.values()) for (const buffer of list) buffer.destroy();
+    this.#idle.clear();
+    this.#pooledBytes = 0;
+  }
+
+  /** Whether so much is live that dropped tensors should be looked for. */
+  get underPressure(): boolean {
+    return this.#liveBytes > this.#budgetBytes * PRESSURE;
+  }
+
+  /**
+   * Lets finalizers run: garbage that V8 can see makes it collect, one macrotask turn delivers the callbacks.
+   * Without pressure of its own a heap of small handles is never collected, however many GPU bytes hang on it.
+   */
+  async collect(): Promise<void> {
+    for (let turn = 0; turn < 4 && this.underPressure; turn++) {
+      for (let i = 0; i < 8; i++) new ArrayBuffer(64 << 20);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+  }
+
+  /** Counters. */
+  report(): MemoryReport {
+    return {
+      liveBytes: this.#liveBytes,
+      pooledBytes: this.#pooledBytes,
+      scratchBytes: this.#scratchBytes,
+      allocations: this.#allocations,
+      budgetBytes: this.#budgetBytes,
+    };
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * A Program: the dispatches of a compiled graph, their buffers and the order. It holds no GPU object and prints.
+ *
+ * @module
+ */
+import { formatAval } from "../core/shape.ts";
+import type { Graph, ValueId } from "../core/graph.ts";
+import type { AdapterTraits } from "../core/kernel.ts";
+import { simplify } from "../core/simplify.ts";
+import { bytesOf, fuse, type FuseOptions } from "./fuse.ts";
+import { type Dispatch, lowerGroup } from "./lower.ts";
+import type { BufferRef } from "./module.ts";
+import { planSlots, type Slot } from "./slots.ts";
+import { splitReductions } from "./split.ts";
+
+/** Where a result of a program comes from. */
+export type Result =
+  | { readonly from: "kernel"; readonly buffer: BufferRef; readonly bytes: number; readonly takes: number | null }
+  | { readonly from: "argument"; readonly argument: number; readonly bytes: number }
+  | { readonly from: "result"; readonly result: number; readonly bytes: number };
+
+/** A compiled graph without any GPU object. */
+export interface Program {
+  /** Name for people and profiles. */
+  readonly label: string;
+  /** Kernels in order. */
+  readonly dispatches: readonly Dispatch[];
+  /** Buffer names of the arguments, captured constants after them. */
+  readonly arguments: readonly BufferRef[];
+  /** The results. */
+  readonly results: readonly Result[];
+  /** Temporary buffers. */
+  readonly slots: readonly Slot[];
+  /** Slot of each temporary. */
+  readonly slotOf: ReadonlyMap<BufferRef, number>;
+  /** Bytes of all slots together. */
+  readonly scratchBytes: number;
+  /** Prints kernels, buffers and sizes. */
+  toString(): string;
+}
+
+/** Options of {@linkcode compileProgram}. */
+export interface CompileOptions extends FuseOptions {
+  /** The adapter kernels are written for. */
+  readonly adapter: AdapterTraits;
+  /** Name for people and profiles. */
+  readonly label: string;
+  /** Arguments whose buffers results may take over. */
+  readonly donated?: readonly boolean[];
+}
+
+/** Compiles a frozen graph. Pure: nothing is asked of a device. */
+export function compileProgram(frozen: Graph, options: CompileOptions): Program {
+  const graph = splitReductions(simplify(frozen));
+  const fusion = fuse(graph, options);
+  const dispatches: Dispatch[] = [];
+  const sizes = new Map<BufferRef, number>();
+  for (const group of fusion.groups) {
+    const lowered = lowerGroup(graph, fusion, group, options.adapter);
+    dispatches.push(...lowered.dispatches);
+    for (const { buffer, bytes } of lowered.scratch) sizes.set(buffer, bytes);
+    for (const id of group.stored) sizes.set(`%${id}`, bytesOf(graph, id));
+  }
+  const argumentIds = [...graph.inputs, ...graph.constants.map(({ value }) => value)];
+  const results = resultsOf(graph, argumentIds, dispatches, options.donated ?? []);
+  for (const result of results) if (result.from === "kernel") sizes.delete(result.buffer);
+  const { slots, slotOf } = planSlots(dispatches, sizes);
+  const scratchBytes = slots.reduce((total, { bytes }) => total + bytes, 0);
+  return {
+    label: options.label,
+    dispatches,
+    arguments: argumentIds.map((id) => `%${id}`),
+    results,
+    slots,
+    slotOf,
+    scratchBytes,
+    toString: () => print(options.label, graph, dispatches, results, slots, slotOf, scratchBytes),
+  };
+}
+
+/**
+ * Where each result lives. A result takes over a donated argument's buffer if its size is the same and no dispatch
+ * reads the argument from the result's first write on.
+ */
+function resultsOf(
+  graph: Graph,
+  argumentIds: readonly ValueId[],
+  dispatches: readonly Dispatch[],
+  donated: readonly boolean[],
+): Result[] {
+  const lastRead = new Map<BufferRef, number>();
+  const firstWrite = new Map<BufferRef, number>();
+  dispatches.forEach(({ bindings }, time) => {
+    for (const { buffer, access } of bindings) {
+      if (access === "read") lastRead.set(buffer, time);
+      else if (!firstWrite.has(buffer)) firstWrite.set(buffer, time);
+    }
+  });
+  const free = argumentIds.map((id, i) => ({ id, i })).filter(({ id, i }) => donated[i] && !graph.outputs.includes(id));
+  const seen = new Map<ValueId, number>();
+  return graph.outputs.map((id, number): Result => {
+    const bytes = bytesOf(graph, id);
+    const twin = seen.get(id);
+    if (twin !== undefined) return { from: "result", result: twin, bytes };
+    seen.set(id, number);
+    const argument = argumentIds.indexOf(id);
+    if (argument >= 0) return { from: "argument", argument, bytes };
+    const buffer = `%${id}`;
+    const start = firstWrite.get(buffer) ?? 0;
+    const at = free.findIndex((other) => bytesOf(graph, other.id) === bytes && (lastRead.get(`%${other.id}`) ?? -1) < start);
+    const takes = at < 0 ? null : free.splice(at, 1)[0]!.i;
+    return { from: "kernel", buffer, bytes, takes };
+  });
+}
+
+function print(
+  label: string,
+  graph: Graph,
+  dispatches: readonly Dispatch[],
+  results: readonly Result[],
+  slots: readonly Slot[],
+  slotOf: ReadonlyMap<BufferRef, number>,
+  scratchBytes: number,
+): string {
+  const nameOf = (buffer: BufferRef) => {
+    const slot = slotOf.get(buffer);
+    const id = /^%(\d+)$/.exec(buffer)?.[1];
+    const type = id === undefined ? "" : ` ${formatAval(graph.avals[Number(id)]!)}`;
+    return slot === undefined ? `${buffer}${type}` : `${buffer}${type} in slot ${slot}`;
+  };
+  const lines = dispatches.map(({ label: kernel, bindings, workgroups }, i) => {
+    const reads = bindings.filter(({ access }) => access === "read").map(({ buffer }) => nameOf(buffer));
+    const writes = bindings.filter(({ access }) => access !== "read").map(({ buffer }) => nameOf(buffer));
+    return `  ${String(i).padStart(3)}  ${kernel}  [${workgroups.join(" x ")}]  (${reads.join(", ")}) -> ${writes.join(", ")}`;
+  });
+  const takeovers = results.filter((result) => result.from === "kernel" && result.takes !== null).length;
+  return [
+    `program ${label}: ${dispatches.length} dispatches, ${slots.length} slots, ${scratchBytes} bytes of scratch, ${takeovers} buffers taken over`,
+    ...lines,
+  ].join("\n");
+}

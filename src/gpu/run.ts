@@ -1,0 +1,165 @@
+/**
+ * Running a Program: one encoder, one pass and one submit, with pipelines and bind groups cached.
+ *
+ * @module
+ */
+import { CompileError, OutOfMemoryError } from "../core/errors.ts";
+import type { Executable, Storage } from "../core/runtime.ts";
+import type { BufferRef } from "./module.ts";
+import type { GpuStorage, Pool } from "./pool.ts";
+import type { Program } from "./program.ts";
+
+interface Place {
+  readonly buffer: GPUBuffer;
+  readonly id: number;
+}
+
+/** Bind groups kept for each dispatch. Buffers alternate between few places in a steady state. */
+const BIND_GROUPS_KEPT = 8;
+
+/** Compiles WGSL to pipelines, once for each text. */
+export class Pipelines {
+  readonly #device: GPUDevice;
+  readonly #byText = new Map<string, GPUComputePipeline>();
+
+  /** @param device Where pipelines live. */
+  constructor(device: GPUDevice) {
+    this.#device = device;
+  }
+
+  /** The pipeline of a module. A module that does not compile is reported by `onError`. */
+  get(label: string, wgsl: string, onError: (error: CompileError) => void): GPUComputePipeline {
+    const known = this.#byText.get(wgsl);
+    if (known) return known;
+    this.#device.pushErrorScope("validation");
+    const module = this.#device.createShaderModule({ label, code: wgsl });
+    const pipeline = this.#device.createComputePipeline({ label, layout: "auto", compute: { module, entryPoint: "main" } });
+    this.#device.popErrorScope().then((error) => {
+      if (error) onError(compileError(label, wgsl, error.message));
+    });
+    this.#byText.set(wgsl, pipeline);
+    return pipeline;
+  }
+
+  /** Number of distinct pipelines. */
+  get size(): number {
+    return this.#byText.size;
+  }
+}
+
+function compileError(label: string, wgsl: string, message: string): CompileError {
+  const numbered = wgsl.split("\n").map((line, i) => `${String(i + 1).padStart(4)}  ${line}`).join("\n");
+  return new CompileError("compile/wgsl", {
+    summary: `Cannot compile kernel ${label}: this is a bug of Switchyard`,
+    facts: [["message", message.split("\n").join("\n           ")]],
+    fix: "report it with the kernel text below\n" + numbered,
+    details: { label, wgsl, message },
+  });
+}
+
+/** What running needs from the runtime. */
+export interface RunContext {
+  /** The device. */
+  readonly device: GPUDevice;
+  /** Its buffers. */
+  readonly pool: Pool;
+  /** Its pipelines. */
+  readonly pipelines: Pipelines;
+  /** Reports an error found later. */
+  fail(error: Error): void;
+  /** Throws if the device is lost or an error was found. */
+  expectAlive(): void;
+}
+
+/** Makes a program executable. */
+export function executableOf(program: Program, context: RunContext): Executable {
+  const { device, pool, pipelines } = context;
+  expectBindable(program, device);
+  const steps = program.dispatches.map((dispatch) => ({
+    dispatch,
+    pipeline: pipelines.get(dispatch.label, dispatch.wgsl, context.fail),
+    groups: new Map<string, GPUBindGroup>(),
+  }));
+
+  function bindGroupFor(step: (typeof steps)[number], places: readonly Place[]): GPUBindGroup {
+    const key = places.map(({ id }) => id).join();
+    const known = step.groups.get(key);
+    if (known) return known;
+    if (step.groups.size >= BIND_GROUPS_KEPT) step.groups.delete(step.groups.keys().next().value!);
+    const group = device.createBindGroup({
+      layout: step.pipeline.getBindGroupLayout(0),
+      entries: places.map(({ buffer }, binding) => ({ binding, resource: { buffer } })),
+    });
+    step.groups.set(key, group);
+    return group;
+  }
+
+  function run(inputs: readonly Storage[], donated: readonly boolean[]): readonly Storage[] {
+    context.expectAlive();
+    const args = inputs as readonly GpuStorage[];
+    const places = new Map<BufferRef, Place>();
+    program.arguments.forEach((buffer, i) => places.set(buffer, args[i]!));
+    program.slots.forEach(({ bytes }, i) => pool.slot(i, bytes));
+    for (const [buffer, index] of program.slotOf) places.set(buffer, pool.slot(index, program.slots[index]!.bytes));
+    const outputs: GpuStorage[] = [];
+    const copies: { from: GPUBuffer; to: GPUBuffer; bytes: number }[] = [];
+    const taken = new Set<number>();
+    for (const result of program.results) {
+      if (result.from === "kernel") {
+        const takes = result.takes !== null && donated[result.takes] ? result.takes : null;
+        const storage = takes === null ? pool.acquire(result.bytes, program.label) : pool.takeOver(args[takes]!);
+        if (takes !== null) taken.add(takes);
+        places.set(result.buffer, storage);
+        outputs.push(storage);
+        continue;
+      }
+      const isArgument = result.from === "argument";
+      if (isArgument && donated[result.argument] && !taken.has(result.argument)) {
+        taken.add(result.argument);
+        outputs.push(pool.takeOver(args[result.argument]!));
+        continue;
+      }
+      const from = isArgument ? args[result.argument]!.buffer : outputs[result.result]!.buffer;
+      const storage = pool.acquire(result.bytes, program.label);
+      copies.push({ from, to: storage.buffer, bytes: result.bytes });
+      outputs.push(storage);
+    }
+    const encoder = device.createCommandEncoder({ label: program.label });
+    if (steps.length > 0) {
+      const pass = encoder.beginComputePass({ label: program.label });
+      for (const step of steps) {
+        pass.setPipeline(step.pipeline);
+        pass.setBindGroup(0, bindGroupFor(step, step.dispatch.bindings.map(({ buffer }) => placeOf(places, buffer))));
+        pass.dispatchWorkgroups(...step.dispatch.workgroups);
+      }
+      pass.end();
+    }
+    for (const { from, to, bytes } of copies) encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
+    device.queue.submit([encoder.finish()]);
+    // Donated buffers that no result took over are free once the submitted work has read them, which the queue sees to.
+    args.forEach((storage, i) => {
+      if (donated[i] && !taken.has(i)) pool.release(storage);
+    });
+    return outputs;
+  }
+  return { run, toString: () => program.toString() };
+}
+
+function placeOf(places: ReadonlyMap<BufferRef, Place>, buffer: BufferRef): Place {
+  const place = places.get(buffer);
+  if (!place) throw new Error(`unreachable: no buffer for ${buffer}`);
+  return place;
+}
+
+function expectBindable(program: Program, device: GPUDevice): void {
+  const limit = device.limits.maxStorageBufferBindingSize;
+  const largest = Math.max(0, ...program.slots.map(({ bytes }) => bytes), ...program.results.map(({ bytes }) => bytes));
+  if (largest <= limit) return;
+  throw new OutOfMemoryError("limits/binding", {
+    summary: `Cannot bind ${(largest / 2 ** 20).toFixed(0)} MiB in ${program.label}: it exceeds maxStorageBufferBindingSize ${
+      (limit / 2 ** 20).toFixed(0)
+    } MiB`,
+    fix: "use a smaller batch, split the tensor, store f16 or bf16, or init() on an adapter with a higher limit",
+    details: { largest, limit },
+  });
+}

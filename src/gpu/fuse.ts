@@ -29,6 +29,8 @@ export interface Group {
   readonly members: readonly GraphNode[];
   /** Values other groups or the caller read, which are stored. */
   readonly stored: readonly ValueId[];
+  /** Buffered values it reads, and whether only at the very element it computes. */
+  readonly reads: ReadonlyMap<ValueId, "same" | "other">;
 }
 
 /** What fusion decided. */
@@ -281,8 +283,22 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     inner: draft.inner,
     members: draft.members,
     stored: draft.members.flatMap((member) => member.outputs.filter((id) => stored.has(id))),
+    reads: outsideReads(draft),
   }));
   return { groups, producer, buffered };
+
+  function outsideReads(draft: Draft): Map<ValueId, "same" | "other"> {
+    const found = new Map<ValueId, "same" | "other">();
+    for (const member of draft.members) {
+      const sameElement = draft.kind === "map" && !isReduce(member);
+      for (const [id, relations] of readsOf(member)) {
+        if (groupOf.get(producer.get(id)!) === draft) continue;
+        const same = sameElement && relations.every((r) => r.at === "same") && found.get(id) !== "other";
+        found.set(id, same ? "same" : "other");
+      }
+    }
+    return found;
+  }
 
   function isReduce(node: GraphNode): boolean {
     return node.primitive.lower.as === "reduce";

@@ -42,13 +42,23 @@ export interface Lowered {
 
 const MAX_WORKGROUPS = 65_535;
 
-/** Lowers one group. */
-export function lowerGroup(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTraits): Lowered {
+/**
+ * Lowers one group.
+ *
+ * @param inPlace Arguments whose buffer a result takes over in the very kernel that reads them: argument to result.
+ */
+export function lowerGroup(
+  graph: Graph,
+  fusion: Fusion,
+  group: Group,
+  adapter: AdapterTraits,
+  inPlace: ReadonlyMap<BufferRef, BufferRef>,
+): Lowered {
   // A group without elements has nothing to run; its buffers exist and are never read.
   if (group.kind !== "kernel" && group.rows * group.inner === 0 && group.rows === 0) return { dispatches: [], scratch: [] };
   switch (group.kind) {
     case "map":
-      return { dispatches: [lowerMap(graph, fusion, group, adapter)], scratch: [] };
+      return { dispatches: [lowerMap(graph, fusion, group, adapter, inPlace)], scratch: [] };
     case "row":
       return { dispatches: [lowerRow(graph, fusion, group, adapter)], scratch: [] };
     case "kernel":
@@ -108,17 +118,24 @@ function isReduceOfColumns(graph: Graph, node: GraphNode): boolean {
 }
 
 /** One invocation for four elements, or for one if the group holds a reduction whose results do not lie together. */
-function lowerMap(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTraits): Dispatch {
-  const module = new ModuleWriter(group.stored.map(bufferOf));
-  const emitter = emitterFor(graph, fusion, group, module);
+function lowerMap(
+  graph: Graph,
+  fusion: Fusion,
+  group: Group,
+  adapter: AdapterTraits,
+  inPlace: ReadonlyMap<BufferRef, BufferRef>,
+): Dispatch {
+  const written = new Set(group.stored.map(bufferOf));
   const wide = group.members.every((node) => node.primitive.lower.as !== "reduce" || isReduceOfColumns(graph, node));
-  const lanes = wide && group.rows > 1 ? 4 : 1;
+  const packed = group.stored.some((id) => graph.avals[id]!.dtype === "bf16");
+  const lanes = packed || (wide && group.rows > 1) ? 4 : 1;
+  const shared = new Map([...inPlace].filter(([, result]) => written.has(result)));
+  const module = new ModuleWriter(written, shared, lanes);
+  const emitter = emitterFor(graph, fusion, group, module);
   const index = lanes === 4 ? emitter.bind("id * 4u") : "id";
-  for (const id of group.stored) {
-    const { shape, dtype } = graph.avals[id]!;
-    const value = emitter.value(id, emitter.linear(shape, index), lanes);
-    emitter.line(module.store(bufferOf(id), dtype, index, value, lanes));
-  }
+  // All loads come before the first store: a result may lie in the buffer of an argument.
+  const values = group.stored.map((id) => emitter.value(id, emitter.linear(graph.avals[id]!.shape, index), lanes));
+  group.stored.forEach((id, i) => emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, index, values[i]!, lanes)));
   return finish(labelOf(group), module, Math.ceil(group.rows / lanes), adapter, emitter.text);
 }
 

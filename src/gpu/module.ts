@@ -57,11 +57,19 @@ export class ModuleWriter {
   readonly #bound: Bound[] = [];
   readonly #preludes = new Map<string, string>();
   readonly #written: ReadonlySet<BufferRef>;
+  readonly #inPlace: ReadonlyMap<BufferRef, BufferRef>;
+  readonly #width: 1 | 4;
   #usesF16 = false;
 
-  /** @param written Buffers this dispatch writes: they are bound once, read and write. */
-  constructor(written: Iterable<BufferRef>) {
+  /**
+   * @param written Buffers this dispatch writes: they are bound once, read and write.
+   * @param inPlace Buffers read that are the same memory as a written one: read to written.
+   * @param width Lanes in which the written ones of these are stored.
+   */
+  constructor(written: Iterable<BufferRef>, inPlace: ReadonlyMap<BufferRef, BufferRef> = new Map(), width: 1 | 4 = 4) {
     this.#written = new Set(written);
+    this.#inPlace = inPlace;
+    this.#width = width;
   }
 
   /** Adds module-level text once. */
@@ -87,6 +95,11 @@ export class ModuleWriter {
 
   /** An expression that loads one element, or four from an index that is a multiple of 4. */
   load(buffer: BufferRef, dtype: DType, index: string, lanes: 1 | 4): string {
+    const shared = this.#inPlace.get(buffer);
+    if (shared !== undefined) {
+      if (lanes === this.#width) return this.load(shared, dtype, index, lanes);
+      return `${this.load(shared, dtype, index, 4)}[(${index}) & 3u]`;
+    }
     const name = this.#bind(buffer, dtype, lanes);
     const place = lanes === 1 ? `${name}[${index}]` : `${name}[(${index}) >> 2u]`;
     switch (dtype) {

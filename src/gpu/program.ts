@@ -7,7 +7,7 @@ import { formatAval } from "../core/shape.ts";
 import type { Graph, ValueId } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
 import { simplify } from "../core/simplify.ts";
-import { bytesOf, fuse, type FuseOptions } from "./fuse.ts";
+import { bytesOf, fuse, type FuseOptions, type Fusion } from "./fuse.ts";
 import { type Dispatch, lowerGroup } from "./lower.ts";
 import type { BufferRef } from "./module.ts";
 import { planSlots, type Slot } from "./slots.ts";
@@ -49,20 +49,29 @@ export interface CompileOptions extends FuseOptions {
   readonly donated?: readonly boolean[];
 }
 
+interface Takeover {
+  readonly argument: number;
+  /** The kernel that writes the result is the one that reads the argument, so it binds one buffer for both. */
+  readonly inPlace: boolean;
+}
+
 /** Compiles a frozen graph. Pure: nothing is asked of a device. */
 export function compileProgram(frozen: Graph, options: CompileOptions): Program {
   const graph = splitReductions(simplify(frozen));
   const fusion = fuse(graph, options);
   const dispatches: Dispatch[] = [];
   const sizes = new Map<BufferRef, number>();
+  const argumentIds = [...graph.inputs, ...graph.constants.map(({ value }) => value)];
+  const takeovers = planTakeovers(graph, fusion, argumentIds, options.donated ?? []);
+  const inPlace = new Map<BufferRef, BufferRef>();
+  for (const [id, { argument, inPlace: same }] of takeovers) if (same) inPlace.set(`%${argumentIds[argument]}`, `%${id}`);
   for (const group of fusion.groups) {
-    const lowered = lowerGroup(graph, fusion, group, options.adapter);
+    const lowered = lowerGroup(graph, fusion, group, options.adapter, inPlace);
     dispatches.push(...lowered.dispatches);
     for (const { buffer, bytes } of lowered.scratch) sizes.set(buffer, bytes);
     for (const id of group.stored) sizes.set(`%${id}`, bytesOf(graph, id));
   }
-  const argumentIds = [...graph.inputs, ...graph.constants.map(({ value }) => value)];
-  const results = resultsOf(graph, argumentIds, dispatches, options.donated ?? []);
+  const results = resultsOf(graph, argumentIds, takeovers);
   for (const result of results) if (result.from === "kernel") sizes.delete(result.buffer);
   const { slots, slotOf } = planSlots(dispatches, sizes);
   const scratchBytes = slots.reduce((total, { bytes }) => total + bytes, 0);
@@ -79,24 +88,47 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
 }
 
 /**
- * Where each result lives. A result takes over a donated argument's buffer if its size is the same and no dispatch
- * reads the argument from the result's first write on.
+ * Which donated argument's buffer each result takes over. The sizes must agree, and either no group reads the argument
+ * from the result's group on, or only that group does and only at the element it writes: then it works in place.
  */
+function planTakeovers(
+  graph: Graph,
+  fusion: Fusion,
+  argumentIds: readonly ValueId[],
+  donated: readonly boolean[],
+): ReadonlyMap<ValueId, Takeover> {
+  const lastRead = new Map<ValueId, number>();
+  const madeIn = new Map<ValueId, number>();
+  fusion.groups.forEach((group, time) => {
+    for (const id of group.reads.keys()) lastRead.set(id, time);
+    for (const id of group.stored) madeIn.set(id, time);
+  });
+  const free = argumentIds.map((id, argument) => ({ id, argument }))
+    .filter(({ id, argument }) => donated[argument] && !graph.outputs.includes(id));
+  const taken = new Map<ValueId, Takeover>();
+  for (const id of new Set(graph.outputs)) {
+    const time = madeIn.get(id);
+    if (time === undefined) continue;
+    const group = fusion.groups[time]!;
+    const place = free.findIndex((other) => {
+      if (bytesOf(graph, other.id) !== bytesOf(graph, id)) return false;
+      const last = lastRead.get(other.id) ?? -1;
+      if (last < time) return true;
+      return last === time && group.kind === "map" && group.reads.get(other.id) === "same" &&
+        graph.avals[other.id]!.dtype === graph.avals[id]!.dtype;
+    });
+    if (place < 0) continue;
+    const [{ id: argumentId, argument }] = free.splice(place, 1) as [{ id: ValueId; argument: number }];
+    taken.set(id, { argument, inPlace: lastRead.get(argumentId) === time });
+  }
+  return taken;
+}
+
 function resultsOf(
   graph: Graph,
   argumentIds: readonly ValueId[],
-  dispatches: readonly Dispatch[],
-  donated: readonly boolean[],
+  takeovers: ReadonlyMap<ValueId, Takeover>,
 ): Result[] {
-  const lastRead = new Map<BufferRef, number>();
-  const firstWrite = new Map<BufferRef, number>();
-  dispatches.forEach(({ bindings }, time) => {
-    for (const { buffer, access } of bindings) {
-      if (access === "read") lastRead.set(buffer, time);
-      else if (!firstWrite.has(buffer)) firstWrite.set(buffer, time);
-    }
-  });
-  const free = argumentIds.map((id, i) => ({ id, i })).filter(({ id, i }) => donated[i] && !graph.outputs.includes(id));
   const seen = new Map<ValueId, number>();
   return graph.outputs.map((id, number): Result => {
     const bytes = bytesOf(graph, id);
@@ -105,11 +137,7 @@ function resultsOf(
     seen.set(id, number);
     const argument = argumentIds.indexOf(id);
     if (argument >= 0) return { from: "argument", argument, bytes };
-    const buffer = `%${id}`;
-    const start = firstWrite.get(buffer) ?? 0;
-    const at = free.findIndex((other) => bytesOf(graph, other.id) === bytes && (lastRead.get(`%${other.id}`) ?? -1) < start);
-    const takes = at < 0 ? null : free.splice(at, 1)[0]!.i;
-    return { from: "kernel", buffer, bytes, takes };
+    return { from: "kernel", buffer: `%${id}`, bytes, takes: takeovers.get(id)?.argument ?? null };
   });
 }
 

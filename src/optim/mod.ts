@@ -1,0 +1,71 @@
+/**
+ * Optimizers as chains of gradient transforms, schedules, and the training step and loop that own the state.
+ *
+ * Everything is a pure function of trees of tensors. A step that is jitted once serves the whole run, because counts
+ * and rates are tensors.
+ *
+ * @module
+ */
+export { accumulate, type AccumulateState, inMicroBatches } from "./accumulate.ts";
+export {
+  adafactor,
+  type AdafactorOptions,
+  clipByBlockRms,
+  type FactoredRmsOptions,
+  type FactoredRmsState,
+  scaleByFactoredRms,
+  scaleByParameterRms,
+} from "./adafactor.ts";
+export {
+  adam,
+  type AdamMomentOptions,
+  type AdamOptions,
+  type AdamState,
+  adamw,
+  type AdamWOptions,
+  scaleByAdam,
+} from "./adam.ts";
+export { clipByGlobalNorm, globalNorm } from "./clip.ts";
+export type { LeafMap } from "./leaves.ts";
+export { freeze, masked } from "./mask.ts";
+export {
+  addDecayedWeights,
+  type CountState,
+  type DecayOptions,
+  type LeafPredicate,
+  movingAverage,
+  scale,
+  scaleByLearningRate,
+  scaleBySchedule,
+  trace,
+  type TraceOptions,
+  type TraceState,
+} from "./scale.ts";
+export {
+  constantSchedule,
+  cosineSchedule,
+  type CosineScheduleOptions,
+  exponentialSchedule,
+  type ExponentialScheduleOptions,
+  inverseSqrtSchedule,
+  type InverseSqrtScheduleOptions,
+  linearSchedule,
+  type LinearScheduleOptions,
+  relativeStepSchedule,
+  type RelativeStepScheduleOptions,
+  type Schedule,
+} from "./schedules.ts";
+export { sgd, type SgdOptions } from "./sgd.ts";
+export { type MetricsRow, train, type TrainOptions } from "./train.ts";
+export {
+  type Measurable,
+  type Metrics,
+  type StepContext,
+  type StepMetrics,
+  type TrainState,
+  trainState,
+  type TrainStep,
+  trainStep,
+  type TrainStepOptions,
+} from "./train_step.ts";
+export { applyUpdates, chain, type GradientTransform, type OptimizerState } from "./transform.ts";

@@ -178,10 +178,10 @@ export function jacobian<P, R>(f: (argument: P) => R): (argument: P) => MapLeave
  * @example The Hessian of a product
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { hessian, init, prod, tensor } from "@switchyard/switchyard";
+ * import { hessian, init, prod, type Tensor, tensor } from "@switchyard/switchyard";
  *
  * await init();
- * assertEquals([...await hessian((x) => prod(x))(tensor([2, 5])).data()], [0, 1, 1, 0]);
+ * assertEquals([...await hessian((x: Tensor) => prod(x))(tensor([2, 5])).data()], [0, 1, 1, 0]);
  * ```
  */
 export function hessian<P>(f: (argument: P) => Tensor): (argument: P) => MapLeaves<P, P> {

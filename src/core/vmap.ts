@@ -94,10 +94,10 @@ function axisOfLeaf(axes: InAxes, path: string): number | null {
  * @example Squared norms of the rows of a matrix
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { init, square, sum, tensor, vmap } from "@switchyard/switchyard";
+ * import { init, square, sum, type Tensor, tensor, vmap } from "@switchyard/switchyard";
  *
  * await init();
- * const norms = vmap((row) => sum(square(row)))(tensor([[1, 2], [3, 4]]));
+ * const norms = vmap((row: Tensor) => sum(square(row)))(tensor([[1, 2], [3, 4]]));
  * assertEquals([...await norms.data()], [5, 25]);
  * ```
  */

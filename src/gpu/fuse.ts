@@ -222,7 +222,8 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     const { lower } = node.primitive;
     const size = sizeOfValue(node.outputs[0]!);
     const inner = lower.as === "reduce" ? trailingLength(node) : null;
-    const isRow = inner !== null && inner > 1;
+    // bf16 is stored four elements at a time, so four rows of it share an invocation of a map kernel.
+    const isRow = inner !== null && inner > 1 && graph.avals[node.outputs[0]!]!.dtype !== "bf16";
     return {
       kind: lower.as === "kernel" ? "kernel" : isRow ? "row" : "map",
       rows: size,

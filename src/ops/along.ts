@@ -1,8 +1,8 @@
 /**
  * Picking elements along the last axis, row by row, and its transpose: adding elements to the places they came from.
  *
- * Rows are everything before the last axis, equal in both operands. An index past the end picks zero and is dropped when
- * adding. What users call is `takeAlong` in `gather.ts`.
+ * Rows are everything before the last axis, equal in both operands. An index past the end picks zero and is dropped
+ * when adding. What users call is `takeAlong` in `gather.ts`.
  *
  * @module
  */

@@ -50,8 +50,8 @@ function clampIndex(op: string, x: Tensor, indices: Tensor, axis: number): Tenso
 /**
  * Picks slices along an axis by index, such as rows of an embedding table.
  *
- * The axis of `x` is replaced by the axes of `indices`. Indices are clamped to the axis; the gradient of a repeated index
- * adds up, in a fixed order.
+ * The axis of `x` is replaced by the axes of `indices`. Indices are clamped to the axis; the gradient of a repeated
+ * index adds up, in a fixed order.
  *
  * @param indices u32 or i32 of any shape.
  * @param options The axis to pick on, the first by default.

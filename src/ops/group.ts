@@ -53,8 +53,8 @@ function groupOnHost([ids]: readonly HostArray[], { groups }: GroupAttrs): reado
 }
 
 /**
- * Groups a whole batch at once: in row b, group e becomes group b · (groups + 1) + e, and elements without a group get the
- * last number of their row. So row b has the positions from b · A, and its tables are rows of the tables of all.
+ * Groups a whole batch at once: in row b, group e becomes group b · (groups + 1) + e, and elements without a group get
+ * the last number of their row. So row b has the positions from b · A, and its tables are rows of the tables of all.
  */
 function groupBatch([ids]: readonly Tensor[], { groups }: GroupAttrs, batch: number): readonly Tensor[] {
   const size = ids!.shape[1]!;

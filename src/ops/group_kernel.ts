@@ -2,15 +2,16 @@
  * Kernels that group: a stable counting sort without atomics, in three dispatches.
  *
  * The ids are cut into strips. For strip s and id e:
- * 1. count: below[s, e] = how many ids of the strip are smaller than e. Ids from `groups` up count as `groups` ("null").
+ * 1. count: below[s, e] = how many ids of the strip are smaller than e. Ids from `groups` up count as `groups`
+ *    ("null").
  * 2. scan: one invocation for each e walks the strips. The sum of below[:, e] is where group e begins, which spares a
  *    scan over the groups; and base[s, e] = where the strip's first id e goes.
  * 3. place: each id goes to its base plus the number of equal ids before it in the strip.
  *
- * Counting and placing exist twice. *Serial*: one invocation walks a strip and keeps its counters in `below` and `base`,
- * about (ids + strips · groups) steps in all: for CPU drivers, where work counts, and for very many groups. *Parallel*: one
- * invocation for each (strip, e) and each id looks through the strip, ids · (groups + strip) steps: for GPUs, where a long
- * walk counts. All arithmetic is in integers, so a run repeats bit for bit.
+ * Counting and placing exist twice. *Serial*: one invocation walks a strip and keeps its counters in `below` and
+ * `base`, about (ids + strips · groups) steps in all: for CPU drivers, where work counts, and for very many groups.
+ * *Parallel*: one invocation for each (strip, e) and each id looks through the strip, ids · (groups + strip) steps:
+ * for GPUs, where a long walk counts. All arithmetic is in integers, so a run repeats bit for bit.
  *
  * Limits: CPU drivers silently stop an invocation after 65,535 loop iterations, hence the loops unrolled by four.
  *
@@ -63,7 +64,7 @@ interface Grouping {
   readonly base: Operand;
 }
 
-/** Emits the dispatches. Inputs: ids u32[A], A > 0. Outputs: offsets u32[E+1], order u32[A], rank u32[A], counts u32[E]. */
+/** Emits the dispatches. Input: ids u32[A], A > 0. Outputs: offsets u32[E+1], order and rank u32[A], counts u32[E]. */
 export function buildCountingGroup(kernel: KernelContext, groups: number): void {
   const [ids] = kernel.inputs as [Operand];
   const size = ids.shape[0]!;

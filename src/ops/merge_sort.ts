@@ -1,10 +1,11 @@
 /**
  * Kernels that sort rows: a stable merge sort without workgroup memory, one dispatch for each doubling.
  *
- * Elements become u32 keys of the same order. The first dispatch sorts blocks of 16 by counting, for each element, how many of
- * its block come before it; each further dispatch merges pairs of sorted runs: an element's place in the merged run is
- * its place in its own run plus the number of elements of the sibling run that come before it, found by binary search.
- * Equal elements of the left run come first, so the sort is stable. Every element is written exactly once.
+ * Elements become u32 keys of the same order. The first dispatch sorts blocks of 16 by counting, for each element, how
+ * many of its block come before it; each further dispatch merges pairs of sorted runs: an element's place in the
+ * merged run is its place in its own run plus the number of elements of the sibling run that come before it, found by
+ * binary search. Equal elements of the left run come first, so the sort is stable. Every element is written exactly
+ * once.
  *
  * @module
  */

@@ -5,8 +5,7 @@
  * @module
  */
 import { broadcastTo, castTo, fullLike, plus } from "../core/arithmetic.ts";
-import { isFloat } from "../core/dtype.ts";
-import { ShapeError } from "../core/errors.ts";
+import { DTypeError, ShapeError } from "../core/errors.ts";
 import { broadcastShapes, expectShape, formatAval, sameShape, type Shape } from "../core/shape.ts";
 import { Tensor } from "../core/tensor.ts";
 import { expectInteger } from "./operand.ts";
@@ -51,13 +50,13 @@ export function segmentSum(values: Tensor, ids: Tensor, segments: number): Tenso
 /**
  * Adds updates to rows of a tensor: `result[indices[i]] += updates[i]`, also where an index is repeated.
  *
- * Shapes: base [N, ...R], indices [...I], updates broadcast to [...I, ...R]. Indices outside 0..N-1 are dropped. The order
- * of addition is fixed, so a run repeats bit for bit. Differentiable in base and updates.
+ * Shapes: base [N, ...R], indices [...I], updates broadcast to [...I, ...R]. Indices outside 0..N-1 are dropped. The
+ * order of addition is fixed, so a run repeats bit for bit. Differentiable in base and updates.
  *
  * @param base What to add to, or a shape for zeros.
  * @param indices u32 or i32.
  * @throws {ShapeError} If `base` has no axis, or the updates do not broadcast.
- * @throws {DTypeError} If the indices are not integers.
+ * @throws {DTypeError} If the indices are not integers, or the base holds booleans.
  *
  * @example Two updates of one row
  * ```ts
@@ -79,6 +78,13 @@ export function scatterAdd(base: Tensor | Shape, indices: Tensor, updates: Tenso
       fix: "scatter into a tensor with one axis or more",
     });
   }
+  if (target.dtype === "bool") {
+    throw new DTypeError("dtype/scatter", {
+      summary: `Cannot scatter into ${formatAval(target)}: booleans do not add`,
+      facts: [["op", "scatterAdd(base, indices, updates)"]],
+      fix: `cast first: cast(x, "u32")`,
+    });
+  }
   const shape = [...indices.shape, ...rest];
   if (!sameShape(broadcastShapes("scatterAdd", updates.shape, shape), shape)) {
     throw new ShapeError("shape/scatter", {
@@ -90,7 +96,6 @@ export function scatterAdd(base: Tensor | Shape, indices: Tensor, updates: Tenso
       details: { updates: updates.shape, expected: shape },
     });
   }
-  const isHalf = isFloat(target.dtype);
   const sums = segmentSum(broadcastTo(castTo(updates, target.dtype), shape), indices, rows);
-  return base instanceof Tensor ? plus(base, castTo(sums, base.dtype)) : isHalf ? sums : castTo(sums, target.dtype);
+  return base instanceof Tensor ? plus(base, sums) : sums;
 }

@@ -2,12 +2,13 @@
  * Kernels that add rows by segment in a fixed order, so that a run repeats bit for bit.
  *
  * Letters: A rows of D columns, E segments. A segment's rows are order[offsets[e]] to order[offsets[e + 1] - 1].
- * One invocation adds four columns (one where D is not a multiple of 4) of a segment, row after row. Where a segment may be
- * long (skewed ids, or few segments), segments are cut into pieces of `PIECE` rows, each added by invocations of its own, and a
- * second dispatch adds the pieces in order. A segment's pieces have the numbers from offsets[e] / PIECE + e: distinct,
- * below A / PIECE + E, and found again by binary search, so no table of pieces is needed.
+ * One invocation adds four columns (one where D is not a multiple of 4) of a segment, row after row. Where a segment
+ * may be long (skewed ids, or few segments), segments are cut into pieces of `PIECE` rows, each added by invocations
+ * of its own, and a second dispatch adds the pieces in order. A segment's pieces have the numbers from offsets[e] /
+ * PIECE + e: distinct, below A / PIECE + E, and found again by binary search, so no table of pieces is needed.
  *
- * Sums are in f32. A software adapter silently stops an invocation after 65,535 loop iterations; neither level comes near.
+ * Sums are in f32. A software adapter silently stops an invocation after 65,535 loop iterations; neither level comes
+ * near.
  *
  * @module
  */

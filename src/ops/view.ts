@@ -1,6 +1,6 @@
 /**
- * Changes of shape that move no element: reshaping, reordering axes, adding and removing axes of size 1, stretching them.
- * Picking and padding elements is in `slice.ts`.
+ * Changes of shape that move no element: reshaping, reordering axes, adding and removing axes of size 1, stretching
+ * them. Picking and padding elements is in `slice.ts`.
  *
  * @module
  */

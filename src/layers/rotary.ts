@@ -1,0 +1,81 @@
+/**
+ * Rotary positions: pairs of channels turn by an angle that grows with the position, so that the product of a query and a
+ * key depends on their distance alone. Pairs are channel i and i + C/2 ("rotate half").
+ *
+ * Angles are kept in turns, as 32-bit fractions: their product with a position wraps around without rounding, so a late
+ * position is as exact as an early one, and sine and cosine only see angles from -π to π, where adapters are accurate.
+ *
+ * @module
+ */
+import { castTo, fullLike, iota, reshapeTo, times } from "../core/arithmetic.ts";
+import { ShapeError } from "../core/errors.ts";
+import { formatAval } from "../core/shape.ts";
+import type { Tensor } from "../core/tensor.ts";
+import { add, mul, sub } from "../ops/binary.ts";
+import { cast } from "../ops/cast.ts";
+import { flip } from "../ops/slice.ts";
+import { cos, exp, sin } from "../ops/unary.ts";
+import { broadcastTo, unsqueeze } from "../ops/view.ts";
+
+/** Parts of a turn that a u32 counts. */
+const TURN = 2 ** 32;
+
+/** Options of {@linkcode rotate}. */
+export interface RotaryOptions {
+  /** The slowest pair turns about this many times slower than the fastest; 10000 by default. */
+  readonly base?: number;
+}
+
+/** Angle of each pair at each position, f32 [..., half] in -π..π. */
+function anglesAt(positions: Tensor, half: number, base: number): Tensor {
+  // Pair i turns by base^(-i / half) radians a step.
+  const radians = exp(mul(iota([half], "f32", 0), -Math.log(base) / half));
+  const partsOfTurn = castTo(mul(radians, TURN / (2 * Math.PI)), "u32"); // [half]
+  const shape = [...positions.shape, half];
+  const phase = times(broadcastTo(unsqueeze(cast(positions, "u32"), -1), shape), broadcastTo(partsOfTurn, shape));
+  // Read as i32, the second half of the turn is negative.
+  return mul(castTo(castTo(phase, "i32"), "f32"), (2 * Math.PI) / TURN);
+}
+
+/**
+ * Turns the channels of each position by the position's angles.
+ *
+ * Shapes: `x` [..., S, H, C] with an even C, `positions` integers [S], or [..., S] where they differ between sequences
+ * -> like `x`. Computed in f32 for every float type and rounded once. Position 0 is left as it is.
+ *
+ * @returns A tensor like `x`.
+ * @throws {ShapeError} If C is odd or the positions do not fit.
+ *
+ * @example A quarter turn at position 1 would need a frequency of π/2; position 0 never moves
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { arange, init, rotate, tensor } from "@switchyard/switchyard";
+ *
+ * await init();
+ * const turned = await rotate(tensor([[[3, 4]], [[3, 4]]]), arange(2)).data();
+ * assertEquals([...turned.slice(0, 2)], [3, 4]);
+ * assertEquals(Math.round(Math.hypot(turned[2]!, turned[3]!)), 5);
+ * ```
+ *
+ * Source: Su et al. 2021; the pairing is that of GPT-NeoX and Llama.
+ */
+export function rotate(x: Tensor, positions: Tensor, { base = 10000 }: RotaryOptions = {}): Tensor {
+  const [channels, leading] = [x.shape.at(-1) ?? 1, x.shape.slice(0, -2)];
+  const isShared = positions.shape.length === 1;
+  const fits = isShared ? positions.shape[0] === leading.at(-1) : String(positions.shape) === String(leading);
+  if (x.shape.length < 3 || channels % 2 !== 0 || !fits) {
+    throw new ShapeError("shape/rotary", {
+      summary: `Cannot rotate ${formatAval(x)} by positions ${formatAval(positions)}`,
+      facts: [["op", "rotate(x, positions)"]],
+      fix: "use x [..., S, H, C] with an even C, and one position for each of S",
+      details: { x: x.shape, positions: positions.shape },
+    });
+  }
+  const half = channels / 2;
+  const angles = unsqueeze(anglesAt(positions, half, base), [-3, -2]); // [..., S, 1, 1, half]
+  const pairs = reshapeTo(castTo(x, "f32"), [...x.shape.slice(0, -1), 2, half]); // [..., S, H, 2, half]
+  // The first of a pair takes minus the second's share, the second plus the first's.
+  const sign = reshapeTo(sub(mul(iota([2], "f32", 0), 2), fullLike([2], "f32", 1)), [2, 1]);
+  const turned = add(mul(pairs, cos(angles)), mul(flip(pairs, { axis: -2 }), mul(sin(angles), sign)));
+  return castTo(reshapeTo(turned, x.shape), x.dtype);
+}

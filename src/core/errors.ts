@@ -95,6 +95,11 @@ export function notice(text: string): void {
 /** One invalid option: its name, its value as given and what it must be. */
 export type OptionProblem = readonly [name: string, value: unknown, requirement: string];
 
+function formatOption(value: unknown): string {
+  if (typeof value === "function") return "a function";
+  return typeof value === "string" || (typeof value === "object" && value !== null) ? JSON.stringify(value) : String(value);
+}
+
 /**
  * Throws one ConfigError that lists every problem, or returns if there is none.
  *
@@ -103,7 +108,7 @@ export type OptionProblem = readonly [name: string, value: unknown, requirement:
 export function expectNoProblems(what: string, problems: readonly OptionProblem[]): void {
   if (problems.length === 0) return;
   const names = Math.max(...problems.map(([name]) => name.length));
-  const values = problems.map(([, value]) => typeof value === "string" ? `"${value}"` : String(value));
+  const values = problems.map(([, value]) => formatOption(value));
   const width = Math.max(...values.map((value) => value.length));
   throw new ConfigError("config/range", {
     summary: `Cannot build ${what}: ${problems.length} ${problems.length === 1 ? "option is" : "options are"} invalid`,

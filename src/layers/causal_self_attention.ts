@@ -13,11 +13,12 @@ import type { Tensor } from "../core/tensor.ts";
 import { cachedAttention, causalAttention } from "../ops/attention.ts";
 import { cast } from "../ops/cast.ts";
 import { equal } from "../ops/compare.ts";
+import { splitAxis } from "../ops/concat.ts";
 import { arange } from "../ops/creation.ts";
 import { expectOptions, positive, positiveCount } from "../ops/options.ts";
 import { split } from "../ops/random.ts";
 import { where } from "../ops/select.ts";
-import { pad, sliceAxis } from "../ops/slice.ts";
+import { pad } from "../ops/slice.ts";
 import { reshape, swapAxes, unsqueeze } from "../ops/view.ts";
 import type { Layer } from "./layer.ts";
 import { linear, type LinearParams } from "./linear.ts";
@@ -152,10 +153,9 @@ export function causalSelfAttention(options: CausalSelfAttentionOptions): Causal
   /** Queries, keys and values of [..., S, D], each [..., S, H, C]; the first two rotated. */
   function project(params: CausalSelfAttentionParams, x: Tensor, positions: Tensor): Heads {
     const joined = qkvLayer.apply(params.qkv, x); // [..., S, 3·H·C]
-    const [queries, keys, values] = [0, 1, 2].map((part) => {
-      const own = sliceAxis(joined, -1, { start: part * inner, stop: (part + 1) * inner });
-      return reshape(own, [...x.shape.slice(0, -1), heads, headWidth]);
-    }) as [Tensor, Tensor, Tensor];
+    const [queries, keys, values] = splitAxis(joined, -1, 3).map((part) =>
+      reshape(part, [...x.shape.slice(0, -1), heads, headWidth])
+    ) as [Tensor, Tensor, Tensor];
     return {
       queries: rotate(queries, positions, { base: rotaryBase }),
       keys: rotate(keys, positions, { base: rotaryBase }),

@@ -2,8 +2,9 @@
  * Rotary positions: pairs of channels turn by an angle that grows with the position, so that the product of a query and a
  * key depends on their distance alone. Pairs are channel i and i + C/2 ("rotate half").
  *
- * Angles are kept in turns, as 32-bit fractions: their product with a position wraps around without rounding, so a late
- * position is as exact as an early one, and sine and cosine only see angles from -π to π, where adapters are accurate.
+ * Angles are kept as 32-bit fractions of a turn: their product with a position wraps around without rounding, so late
+ * positions see distances as exactly as early ones, and sine and cosine get angles from -π to π, where adapters are
+ * accurate. The table depends on shapes and positions alone, so one program computes it once for all its layers.
  *
  * @module
  */
@@ -46,7 +47,7 @@ function anglesAt(positions: Tensor, half: number, base: number): Tensor {
  * @returns A tensor like `x`.
  * @throws {ShapeError} If C is odd or the positions do not fit.
  *
- * @example A quarter turn at position 1 would need a frequency of π/2; position 0 never moves
+ * @example Position 0 does not move, and lengths stay
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { arange, init, rotate, tensor } from "@switchyard/switchyard";

@@ -7,7 +7,7 @@ import { fullLike, identityPrimitive, iota, plus, times } from "../core/arithmet
 import { type DType, type HostData, hostArrayFor, isFloat, roundTo } from "../core/dtype.ts";
 import { ShapeError } from "../core/errors.ts";
 import { expectShape, type Shape, sizeOf } from "../core/shape.ts";
-import { apply, fromHost, Tensor } from "../core/tensor.ts";
+import { apply, fromHost, type Tensor } from "../core/tensor.ts";
 
 /** Numbers or booleans nested in arrays, one level for each axis. */
 export type Nested = number | boolean | readonly Nested[];

@@ -39,6 +39,29 @@ export const belowOne: z.ZodType<number> = numberThat(
   (value) => value >= 0 && value < 1,
 );
 
+/** A finite number from 0 up. */
+export const nonNegative: z.ZodType<number> = numberThat(
+  "must be a number from 0 up",
+  (value) => value >= 0 && value < Infinity,
+);
+
+/** Any finite number. */
+export const finite: z.ZodType<number> = numberThat("must be a finite number", Number.isFinite);
+
+/** A share from 0 to 1. */
+export const fraction: z.ZodType<number> = numberThat(
+  "must be a number from 0 to 1",
+  (value) => value >= 0 && value <= 1,
+);
+
+/** True or false. */
+export const flag: z.ZodType<boolean> = z.custom<boolean>((value) => typeof value === "boolean", {
+  error: "must be true or false",
+});
+
+/** A function. */
+export const callback: z.ZodType = z.custom((value) => typeof value === "function", { error: "must be a function" });
+
 /** One of some names; a mistyped one is answered with the nearest. */
 export function oneOf(...names: readonly string[]): z.ZodType<string> {
   return z.custom<string>((value) => names.includes(value as string), {
@@ -50,9 +73,7 @@ export function oneOf(...names: readonly string[]): z.ZodType<string> {
 }
 
 function valueAt(options: unknown, path: readonly PropertyKey[]): unknown {
-  const value = path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], options);
-  if (typeof value === "function") return "a function";
-  return typeof value === "object" && value !== null ? JSON.stringify(value) : value;
+  return path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], options);
 }
 
 function unknownOption(key: string, options: unknown, known: readonly string[]): OptionProblem {

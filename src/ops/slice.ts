@@ -124,7 +124,7 @@ function padBy(x: Tensor, attrs: PadAttrs): Tensor {
   return paddedShape(x.shape, attrs).every((n, i) => n === x.shape[i]) ? x : apply(padPrimitive, [x], attrs);
 }
 
-/** Part of one axis, as Python's `start:stop:step`: negative places count from the end, those beyond an end are clipped. */
+/** Part of one axis, as Python's `start:stop:step`: negative places count from the end, those beyond it are clipped. */
 export interface SliceRange {
   /** First element, by default the first in the direction of the step. */
   readonly start?: number;

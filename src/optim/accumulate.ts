@@ -14,7 +14,7 @@ import { equal } from "../ops/compare.ts";
 import { splitAxis } from "../ops/concat.ts";
 import { where } from "../ops/select.ts";
 import { type LeafMap, leafOf, mapFloats } from "./leaves.ts";
-import { expectOptions, positiveCount } from "./options.ts";
+import { expectOptions, positiveCount } from "../ops/options.ts";
 import { startCount, zeroMoments } from "./scale.ts";
 import type { GradientTransform, OptimizerState } from "./transform.ts";
 

@@ -15,16 +15,8 @@ import { mean } from "../ops/reduce.ts";
 import { expm1, log, neg, rsqrt, sqrt, square } from "../ops/unary.ts";
 import { unsqueeze } from "../ops/view.ts";
 import { filterLeaves, floatLeaves, type LeafMap, leafOf, mapFloats, mapLeaves } from "./leaves.ts";
-import {
-  callback,
-  decay,
-  expectOptions,
-  flag,
-  learningRate as rateOption,
-  nonNegative,
-  positive,
-  positiveCount,
-} from "./options.ts";
+import { belowOne, callback, expectOptions, flag, nonNegative, positive, positiveCount } from "../ops/options.ts";
+import { learningRate as rateOption } from "./options.ts";
 import {
   addDecayedWeights,
   type LeafPredicate,
@@ -177,7 +169,7 @@ export function adafactor(options: AdafactorOptions = {}): GradientTransform {
     learningRate: rateOption.optional(),
     multiplyByParameterScale: flag.optional(),
     clippingThreshold: z.union([z.null(), positive], { error: "must be a number above 0, or null" }).optional(),
-    momentum: decay.optional(),
+    momentum: belowOne.optional(),
     weightDecay: nonNegative.optional(),
     mask: callback.optional(),
   }, options);

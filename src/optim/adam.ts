@@ -8,7 +8,8 @@ import type { Tensor } from "../core/tensor.ts";
 import { add, div, mul } from "../ops/binary.ts";
 import { expm1, neg, sqrt, square } from "../ops/unary.ts";
 import { type LeafMap, leafOf, mapFloats } from "./leaves.ts";
-import { callback, decay, expectOptions, learningRate as rateOption, nonNegative, positive } from "./options.ts";
+import { belowOne, callback, expectOptions, nonNegative, positive } from "../ops/options.ts";
+import { learningRate as rateOption } from "./options.ts";
 import { addDecayedWeights, type LeafPredicate, scaleByLearningRate, startCount, zeroMoments } from "./scale.ts";
 import type { Schedule } from "./schedules.ts";
 import { chain, type GradientTransform } from "./transform.ts";
@@ -43,7 +44,7 @@ function biasCorrection(beta: number, step: Tensor): Tensor {
 }
 
 /** Checks of the options that both optimizers share. */
-const momentOptions = { beta1: decay.optional(), beta2: decay.optional(), epsilon: positive.optional() };
+const momentOptions = { beta1: belowOne.optional(), beta2: belowOne.optional(), epsilon: positive.optional() };
 
 /**
  * Divides the bias-corrected mean of the gradients by the root of their bias-corrected mean square.

@@ -11,7 +11,7 @@ import { sum } from "../ops/reduce.ts";
 import { where } from "../ops/select.ts";
 import { sqrt, square } from "../ops/unary.ts";
 import { floatLeaves, mapFloats } from "./leaves.ts";
-import { expectOptions, positive } from "./options.ts";
+import { expectOptions, positive } from "../ops/options.ts";
 import { type GradientTransform, stateless } from "./transform.ts";
 
 /**

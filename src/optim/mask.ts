@@ -5,7 +5,7 @@
  */
 import { zerosLike } from "../core/arithmetic.ts";
 import { expectUpdatesFor, filterLeaves, floatLeaves, type LeafMap, leafPath, mapFloats } from "./leaves.ts";
-import { callback, expectOptions } from "./options.ts";
+import { callback, expectOptions } from "../ops/options.ts";
 import type { LeafPredicate } from "./scale.ts";
 import type { GradientTransform, OptimizerState } from "./transform.ts";
 

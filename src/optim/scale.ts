@@ -9,7 +9,7 @@ import { add, mul } from "../ops/binary.ts";
 import { scalar } from "../ops/creation.ts";
 import { neg } from "../ops/unary.ts";
 import { floatLeaves, type LeafMap, leafOf, leafPath, mapFloats, mapLeaves } from "./leaves.ts";
-import { callback, decay as decayOption, expectOptions, finite, flag, nonNegative } from "./options.ts";
+import { belowOne as decayOption, callback, expectOptions, finite, flag, nonNegative } from "../ops/options.ts";
 import type { Schedule } from "./schedules.ts";
 import { type GradientTransform, stateless } from "./transform.ts";
 

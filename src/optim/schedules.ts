@@ -8,7 +8,7 @@ import { castTo, fullLike } from "../core/arithmetic.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { add, div, maximum, minimum, mul, sub } from "../ops/binary.ts";
 import { cos, exp, sqrt } from "../ops/unary.ts";
-import { count, expectOptions, finite, fraction, positive, positiveCount } from "./options.ts";
+import { count, expectOptions, finite, fraction, positive, positiveCount } from "../ops/options.ts";
 
 /** Maps the number of finished steps (an integer scalar, 0 at the first step) to an f32 scalar. */
 export type Schedule = (step: Tensor) => Tensor;

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { decay, expectOptions, flag, learningRate as rateOption } from "./options.ts";
+import { belowOne, expectOptions, flag } from "../ops/options.ts";
+import { learningRate as rateOption } from "./options.ts";
 import { scaleByLearningRate, trace } from "./scale.ts";
 import type { Schedule } from "./schedules.ts";
 import { chain, type GradientTransform } from "./transform.ts";
@@ -35,7 +36,7 @@ export interface SgdOptions {
  * ```
  */
 export function sgd(options: SgdOptions): GradientTransform {
-  expectOptions("sgd", { learningRate: rateOption, momentum: decay.optional(), nesterov: flag.optional() }, options);
+  expectOptions("sgd", { learningRate: rateOption, momentum: belowOne.optional(), nesterov: flag.optional() }, options);
   const { learningRate, momentum = 0, nesterov = false } = options;
   const descent = scaleByLearningRate(learningRate);
   return momentum === 0 ? chain(descent) : chain(trace({ decay: momentum, nesterov }), descent);

@@ -9,7 +9,7 @@ import { read, realize } from "../core/realize.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { flatten, type MapLeaves } from "../core/tree.ts";
 import { batchInputs } from "./batch_inputs.ts";
-import { callback, count, expectOptions, positiveCount } from "./options.ts";
+import { callback, count, expectOptions, positiveCount } from "../ops/options.ts";
 
 /** Metrics of one step, on the host. */
 export interface MetricsRow<M> {

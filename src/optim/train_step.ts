@@ -11,7 +11,7 @@ import type { Tensor } from "../core/tensor.ts";
 import { add } from "../ops/binary.ts";
 import { foldIn, split } from "../ops/random.ts";
 import { inMicroBatches } from "./accumulate.ts";
-import { callback, expectOptions, positiveCount } from "./options.ts";
+import { callback, expectOptions, positiveCount } from "../ops/options.ts";
 import { startCount } from "./scale.ts";
 import { applyUpdates, type GradientTransform, type OptimizerState } from "./transform.ts";
 

@@ -47,6 +47,11 @@ export function expertCapacity(options: CapacityOptions): number {
   return Math.max(Math.min(groupSize, share), minCapacity);
 }
 
+/** Takes back the choices of padding: they become the number of no expert. */
+export function maskChoices(choices: Tensor, mask: Tensor | undefined, experts: number): Tensor {
+  return mask === undefined ? choices : where(reshapeTo(mask, [mask.size, 1]), choices, experts);
+}
+
 /** Assignments that compete for slots. */
 export interface RankOptions {
   /** Experts by token and choice, u32[T, K]; numbers from `experts` up are nobody's. */
@@ -82,4 +87,3 @@ export function rankChoices({ choices, groupOf, groups, experts, order }: RankOp
   const rank = isChoiceMajor ? transposeTo(reshapeTo(flat, [k, tokens]), [1, 0]) : reshapeTo(flat, [tokens, k]);
   return { rank, load: reshapeTo(counts, [groups, experts]) };
 }
-

@@ -18,7 +18,7 @@ import { sum } from "../ops/reduce.ts";
 import { where } from "../ops/select.ts";
 import { sliceAxis } from "../ops/slice.ts";
 import { entropyOf } from "./aux_losses.ts";
-import { type CapacityOrder, rankChoices } from "./capacity.ts";
+import { type CapacityOrder, maskChoices, rankChoices } from "./capacity.ts";
 import { groupOfToken, type RoutingGroups, routingGroups } from "./groups.ts";
 import type { DispatchPlan } from "./plan_types.ts";
 import { expectArgument } from "./tokens.ts";
@@ -153,7 +153,7 @@ export function planFromTopK(options: TopKPlanOptions): DispatchPlan {
   expectArgument("planFromTopK", "indices", indices, shape, "u32");
   expectArgument("planFromTopK", "weights", weights, shape, "f32");
   if (mask !== undefined) expectArgument("planFromTopK", "mask", mask, [tokens], "bool");
-  const choices = mask === undefined ? indices : where(reshapeTo(mask, [tokens, 1]), indices, experts);
+  const choices = maskChoices(indices, mask, experts);
   const { groups = routingGroups({ tokens }) } = options;
   const ranking = capacity === Infinity
     ? null

@@ -12,7 +12,7 @@
  * @module
  */
 import { z } from "zod";
-import { CheckpointError, notice } from "../core/errors.ts";
+import { CheckpointError, notice } from "../../mod.ts";
 import { readFailure } from "./read_failure.ts";
 import { syncDirectory, writeDurably, writeWhole } from "./durable.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { z } from "zod";
-import { ConfigError } from "../core/errors.ts";
+import { ConfigError } from "../../mod.ts";
 import { type Preset, type PresetName, PRESETS } from "./presets.ts";
 import { nearestName } from "./suggest.ts";
 

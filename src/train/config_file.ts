@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { CheckpointError, ConfigError } from "../core/errors.ts";
+import { CheckpointError, ConfigError } from "../../mod.ts";
 import { type ConfigSources, OPTION_NAMES, PROCESS_OPTIONS, resolveConfig, type TrainConfig } from "./config.ts";
 import { readFailure } from "./read_failure.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DataError } from "../core/errors.ts";
+import { DataError } from "../../mod.ts";
 import { readFailure } from "./read_failure.ts";
 
 /** Text split into a part to train on and a part held out. A token is a byte, so the vocabulary has 256 entries. */

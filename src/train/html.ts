@@ -37,15 +37,23 @@ export function html(
 }
 
 /**
- * Escapes text for element content and quoted attributes. Control characters, which HTML forbids, become their visible
- * pictures; newlines and tabs stay.
+ * Escapes text for element content and quoted attributes, and makes control characters visible.
  *
  * @param text Any text.
  * @returns Text that no parser takes for markup.
  */
 export function escapeHtml(text: string): string {
+  return showControls(text).replace(/[&<>"']/g, (character) => ESCAPES[character]!);
+}
+
+/**
+ * Puts pictures in the place of control characters, which HTML and SVG forbid; newlines and tabs stay.
+ *
+ * @param text Any text.
+ * @returns Text of the same length.
+ */
+export function showControls(text: string): string {
   return text
-    .replace(/[&<>"']/g, (character) => ESCAPES[character]!)
     // deno-lint-ignore no-control-regex -- control characters are the subject
     .replace(/[\0-\x08\x0b-\x1f]/g, (character) => String.fromCharCode(0x2400 + character.charCodeAt(0)))
     .replaceAll("\x7f", "\u2421");

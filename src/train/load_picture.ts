@@ -20,14 +20,14 @@ const LEFT = 52;
 const RIGHT = 12;
 const TOP = 4;
 const AXIS = 24;
-const MAX_CELLS = 12000;
+const MAX_CELLS = 8000;
 const MAX_COLUMNS = 200;
 
 /** Upper ends of the color levels, as binary logarithms of share over even share; the last level is open. */
 const LEVEL_ENDS: readonly number[] = [-2, -1.25, -0.75, -0.25, 0.25, 0.75, 1.25, 2];
 
 /** What the color levels mean, least load first; the style sheet colors `--load-0` to `--load-8`. */
-export const LOAD_LEVELS: readonly string[] = ["¼× or less", "⅓×", "½×", "⅔×", "even", "1½×", "2×", "3×", "4× or more"];
+export const LOAD_LEVELS: readonly string[] = ["≤ ¼×", "⅓×", "½×", "⅔×", "even", "1½×", "2×", "3×", "≥ 4×"];
 
 /**
  * Draws one layer.
@@ -44,17 +44,16 @@ export function drawLoad(samples: readonly LoadSample[], label: string): Markup 
   const lastStep = samples.at(-1)!.step;
   const x = (step: number): number => LEFT + plot.width * step / Math.max(1, lastStep);
 
-  // One path for each level instead of one rectangle for each cell keeps the file small.
+  // One path for each level, and one rectangle for neighbors of the same level, keep the file small.
   const paths = LEVEL_ENDS.concat(Infinity).map(() => [] as string[]);
-  columns.forEach(({ from, to, shares }) => {
-    const gap = rowHeight > 5 ? 1 : 0;
-    shares.forEach((share, expert) => {
-      const left = x(from);
-      paths[levelOf(share * experts)]!.push(
-        `M${left.toFixed(1)} ${TOP + expert * rowHeight}H${x(to).toFixed(1)}v${rowHeight - gap}H${left.toFixed(1)}z`,
-      );
-    });
-  });
+  const gap = rowHeight > 5 ? 1 : 0;
+  for (let expert = 0; expert < experts; expert++) {
+    const y = TOP + expert * rowHeight;
+    for (const { from, to, level } of runsOf(columns, expert)) {
+      const left = x(from).toFixed(1);
+      paths[level]!.push(`M${left} ${y}H${x(to).toFixed(1)}v${rowHeight - gap}H${left}z`);
+    }
+  }
   const cells = paths.flatMap((path, level) =>
     path.length === 0 ? [] : [html`
       <path style="fill:var(--load-${level})" d="${path.join("")}" />
@@ -96,6 +95,18 @@ function bin(samples: readonly LoadSample[], most: number): readonly Column[] {
     columns.push({ from: columns.at(-1)?.to ?? 0, to: part.at(-1)!.step, shares });
   }
   return columns;
+}
+
+/** Stretches in which an expert stays on one color level. */
+function runsOf(columns: readonly Column[], expert: number): readonly { from: number; to: number; level: number }[] {
+  const runs: { from: number; to: number; level: number }[] = [];
+  for (const { from, to, shares } of columns) {
+    const level = levelOf((shares[expert] ?? 0) * shares.length);
+    const last = runs.at(-1);
+    if (last?.level === level) last.to = to;
+    else runs.push({ from, to, level });
+  }
+  return runs;
 }
 
 function expertLabels(experts: number, rowHeight: number): readonly Markup[] {

@@ -8,7 +8,7 @@ import { LineChart } from "echarts/charts";
 import { GridComponent, MarkLineComponent } from "echarts/components";
 import * as echarts from "echarts/core";
 import { SVGRenderer } from "echarts/renderers";
-import type { Markup } from "./html.ts";
+import { type Markup, showControls } from "./html.ts";
 import { tickInterval } from "./ticks.ts";
 
 /** A point of a curve: step and bits per byte. */
@@ -162,7 +162,7 @@ function baselineLines(baselines: readonly Baseline[], y: VerticalRange): readon
       yAxis: bitsPerByte,
       lineStyle: { color: "var(--baseline)", width: 1.5, type: [5, 4] },
       label: {
-        formatter: `${name}  ${bitsPerByte.toFixed(2)}`,
+        formatter: `${showControls(name)}  ${bitsPerByte.toFixed(2)}`,
         position: "end",
         distance: [6, 0],
         offset: [0, label - at],

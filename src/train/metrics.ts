@@ -5,7 +5,7 @@
  * @module
  */
 import { z } from "zod";
-import { CheckpointError } from "../core/errors.ts";
+import { CheckpointError } from "../../mod.ts";
 import { writeWhole } from "./durable.ts";
 import { readFailure } from "./read_failure.ts";
 

@@ -52,8 +52,8 @@ svg text { font-variant-numeric: tabular-nums; }
 .legend li { display: flex; align-items: center; gap: 8px; }
 .legend b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums; }
 .line { width: 22px; height: 0; border-top: 3px solid; border-radius: 2px; }
-.scale { gap: 0; }
-.scale li { flex: 1 1 0; min-width: 62px; flex-direction: column; align-items: stretch; gap: 3px; font-size: 12px; text-align: center; }
+.scale { gap: 0; flex-wrap: nowrap; }
+.scale li { flex: 1 1 0; min-width: 0; flex-direction: column; align-items: stretch; gap: 3px; font-size: 12px; text-align: center; }
 .scale i { display: block; height: 10px; }
 .scale li:first-child i { border-radius: 3px 0 0 3px; }
 .scale li:last-child i { border-radius: 0 3px 3px 0; }

@@ -8,11 +8,36 @@
  *
  * @module
  */
-import { CheckpointError } from "../core/errors.ts";
+import { CheckpointError } from "../../mod.ts";
 import { findDuplicateKey } from "./json_keys.ts";
 
-/** Element types of the format, with the bits of one element. */
-const BITS = {
+/** Name of an element type in a safetensors file. */
+export type SafetensorsDType =
+  | "BOOL"
+  | "F4"
+  | "F6_E2M3"
+  | "F6_E3M2"
+  | "U8"
+  | "I8"
+  | "F8_E5M2"
+  | "F8_E4M3"
+  | "F8_E8M0"
+  | "F8_E4M3FNUZ"
+  | "F8_E5M2FNUZ"
+  | "I16"
+  | "U16"
+  | "F16"
+  | "BF16"
+  | "I32"
+  | "U32"
+  | "F32"
+  | "C64"
+  | "F64"
+  | "I64"
+  | "U64";
+
+/** Bits of one element. */
+const BITS: Readonly<Record<SafetensorsDType, number>> = {
   BOOL: 8,
   F4: 4,
   F6_E2M3: 6,
@@ -35,10 +60,7 @@ const BITS = {
   F64: 64,
   I64: 64,
   U64: 64,
-} as const;
-
-/** Name of an element type in a safetensors file. */
-export type SafetensorsDType = keyof typeof BITS;
+};
 
 /** One array of a file, in the file's own terms. */
 export interface NamedArray {

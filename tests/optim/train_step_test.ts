@@ -127,9 +127,9 @@ Deno.test("trainStep() lists every invalid option", () => {
   assertEquals(
     error.message,
     `Cannot build trainStep: 4 options are invalid
-  loss          3                must be a function
-  optimizer     [object Object]  must be a gradient transform
-  microBatches  0.5              must be a whole number from 1 up
-  check         "nan"            must be "finite"`,
+  loss          3                   must be a function
+  optimizer     {"learningRate":1}  must be a gradient transform
+  microBatches  0.5                 must be a whole number from 1 up
+  check         "nan"               must be "finite"`,
   );
 });

@@ -194,9 +194,9 @@ Deno.test("train() lists every invalid option", async () => {
   assertEquals(
     error.message,
     `Cannot build train: 4 options are invalid
-  steps         -1               must be a whole number from 0 up
-  metricsEvery  0                must be a whole number from 1 up
-  onMetrics     5                must be a function
-  signal        [object Object]  must be an AbortSignal`,
+  steps         -1  must be a whole number from 0 up
+  metricsEvery  0   must be a whole number from 1 up
+  onMetrics     5   must be a function
+  signal        {}  must be an AbortSignal`,
   );
 });

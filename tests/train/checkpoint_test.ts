@@ -126,7 +126,9 @@ Deno.test("writeCheckpoint() leaves a whole checkpoint wherever SIGKILL strikes"
     for (let kill = 0; kill < KILLS; kill++) {
       const acknowledged = await writeUntilKilled(folder, durable + 1, { delayMs: (kill * 7919) % 61 / 2 });
       durable = Math.max(durable, acknowledged);
-      const { step, files } = await readCheckpoint(folder);
+      const { step, files, path } = await readCheckpoint(folder);
+      // No fallback was needed: what has a checkpoint's name is whole.
+      assertEquals(path.split("/").at(-1), checkpointsIn(folder).filter((name) => name.startsWith("step-")).at(-1));
       assert(step >= durable, `step ${durable} was acknowledged, ${step} was found`);
       for (const [name, size] of [["model.safetensors", 70_001], ["optimizer.safetensors", 140_003]] as const) {
         assertEquals(files.get(name), new Uint8Array(size).fill(step % 251));

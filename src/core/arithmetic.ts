@@ -129,7 +129,9 @@ export const reshapePrimitive: Primitive = definePrimitive<{ shape: Shape }>({
   shape([x], { shape }) {
     if (sizeOf(x!.shape) !== sizeOf(shape)) {
       throw new ShapeError("shape/reshape", {
-        summary: `Cannot reshape ${formatAval(x!)} to [${shape.join(", ")}]: ${sizeOf(x!.shape)} elements, not ${sizeOf(shape)}`,
+        summary: `Cannot reshape ${formatAval(x!)} to [${shape.join(", ")}]: ${sizeOf(x!.shape)} elements, not ${
+          sizeOf(shape)
+        }`,
         facts: [["op", "reshape(x, shape)"]],
         fix: "keep the number of elements; -1 stands for the one size that follows from the others",
       });

@@ -5,7 +5,7 @@
  * @module
  */
 import { castTo, iota, reshapeTo, sumOver } from "./arithmetic.ts";
-import { isFloat, type HostData } from "./dtype.ts";
+import { type HostData, isFloat } from "./dtype.ts";
 import { NonFiniteError } from "./errors.ts";
 import { hostMap, hostReduce } from "./host.ts";
 import { definePrimitive, type Primitive } from "./primitive.ts";
@@ -63,7 +63,12 @@ export function buildFiniteCheck(outputs: readonly Tensor[]): FiniteCheck {
       // Finite elements get an index past the end, so that the minimum is the first culprit.
       const place = apply(placeOfPrimitive, [flags, index]);
       counted.push(sumOver(flags, [0]), apply(firstIndexPrimitive, [place]));
-      ops.push({ name: node.primitive.name, shape: value.shape, description: describe(node), site: node.site ?? "unknown" });
+      ops.push({
+        name: node.primitive.name,
+        shape: value.shape,
+        description: describe(node),
+        site: node.site ?? "unknown",
+      });
     }
   }
   return { outputs: counted, ops };

@@ -7,9 +7,9 @@ import { alias } from "./arithmetic.ts";
 import { ShapeError } from "./errors.ts";
 import { definePrimitive, type MaybeTensors, type Primitive } from "./primitive.ts";
 import { sameShape } from "./shape.ts";
-import { apply, applyAll, isDifferentiable, type Tensor, tracing } from "./tensor.ts";
+import { apply, applyAll, isDifferentiable, placeholder, type Tensor, tracing } from "./tensor.ts";
 import { expectNoPromise } from "./trace.ts";
-import { type FlatTree, flatten } from "./tree.ts";
+import { flatten, type FlatTree } from "./tree.ts";
 import { pullback } from "./vjp.ts";
 import { nodesBehind, substitute } from "./walk.ts";
 
@@ -41,9 +41,10 @@ function callOnce<A extends readonly unknown[], R>(
 ): R {
   const flat = flatten(args);
   const own = flat.leaves.map(alias);
-  const oldest = own.reduce((least, tensor) => Math.min(least, tensor.id), Infinity);
+  // Ids grow with creation: whatever is older than this comes from outside the function.
+  const oldest = own[0]?.id ?? placeholder({ shape: [], dtype: "f32" }, name).id;
   const outputs = flatten(tracing(name, () => expectNoPromise(name, f(...flat.rebuild(own) as A))));
-  const captured = new Set<Tensor>();
+  const captured = new Set(outputs.leaves.filter((output) => output.id < oldest));
   for (const node of nodesBehind(outputs.leaves, new Set(own), oldest)) {
     for (const input of node.inputs) if (input.id < oldest) captured.add(input);
   }
@@ -75,12 +76,16 @@ function callOnce<A extends readonly unknown[], R>(
  */
 export function customVjp<A extends readonly unknown[], R>(
   f: (...args: A) => R,
-  backward: (cotangent: R, args: A, result: R) => A,
+  backward: (cotangent: R, args: A, result: R) => readonly [...A],
 ): (...args: A) => R {
   return (...args) =>
     callOnce("customVjp", f, args, (_, flat, outputs) => (cotangents, operands, results) => {
       const inputs = operands.slice(0, flat.leaves.length);
-      const found = backward(outputs.rebuild(cotangents) as R, flat.rebuild(inputs) as A, outputs.rebuild(results) as R);
+      const found = backward(
+        outputs.rebuild(cotangents) as R,
+        flat.rebuild(inputs) as A,
+        outputs.rebuild(results) as R,
+      );
       const leaves = flatten(found).leaves;
       const wrong = inputs.findIndex((input, i) =>
         isDifferentiable(input) && (leaves[i] === undefined || !sameShape(leaves[i].shape, input.shape))

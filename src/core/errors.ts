@@ -97,7 +97,9 @@ export type OptionProblem = readonly [name: string, value: unknown, requirement:
 
 function formatOption(value: unknown): string {
   if (typeof value === "function") return "a function";
-  return typeof value === "string" || (typeof value === "object" && value !== null) ? JSON.stringify(value) : String(value);
+  return typeof value === "string" || (typeof value === "object" && value !== null)
+    ? JSON.stringify(value)
+    : String(value);
 }
 
 /**
@@ -112,7 +114,10 @@ export function expectNoProblems(what: string, problems: readonly OptionProblem[
   const width = Math.max(...values.map((value) => value.length));
   throw new ConfigError("config/range", {
     summary: `Cannot build ${what}: ${problems.length} ${problems.length === 1 ? "option is" : "options are"} invalid`,
-    facts: problems.map(([name, , requirement], i) => [name.padEnd(names), `${values[i]!.padEnd(width)}  ${requirement}`]),
+    facts: problems.map((
+      [name, , requirement],
+      i,
+    ) => [name.padEnd(names), `${values[i]!.padEnd(width)}  ${requirement}`]),
     details: { what, problems },
   });
 }

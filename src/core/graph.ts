@@ -127,7 +127,9 @@ export function graphKey(graph: Graph): string {
     }`
   );
   const inputs = [...graph.inputs, ...graph.constants.map(({ value }) => value)];
-  return `${inputs.map((id) => `${id}:${formatAval(graph.avals[id]!)}`).join()}|${nodes.join(";")}|${graph.outputs.join()}`;
+  return `${inputs.map((id) => `${id}:${formatAval(graph.avals[id]!)}`).join()}|${
+    nodes.join(";")
+  }|${graph.outputs.join()}`;
 }
 
 /** Static parameters as text, for keys and printing. JSON alone would turn infinities and NaN into null. */

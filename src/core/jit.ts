@@ -12,7 +12,7 @@ import { currentRuntime, type Executable, type Runtime } from "./runtime.ts";
 import { formatAval } from "./shape.ts";
 import { currentTrace, fromStorage, placeholder, setSiteRecording, setSource, type Tensor, tracing } from "./tensor.ts";
 import { expectNoPromise } from "./trace.ts";
-import { type FlatTree, flatten } from "./tree.ts";
+import { flatten, type FlatTree } from "./tree.ts";
 
 /** Options of {@linkcode jit}. */
 export interface JitOptions {
@@ -138,7 +138,10 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
       addPendingCheck({
         label: name,
         ops: compiled.check.ops,
-        requests: results.slice(compiled.resultCount).map((tensor) => ({ storage: storageOf(tensor, "check"), tensor })),
+        requests: results.slice(compiled.resultCount).map((tensor) => ({
+          storage: storageOf(tensor, "check"),
+          tensor,
+        })),
       });
     }
     return compiled.outputs.rebuild(results.slice(0, compiled.resultCount)) as R;
@@ -158,9 +161,9 @@ function tooManyTraces(name: string, limit: number, before: FlatTree | null, now
     return other === undefined || formatAval(other) !== formatAval(leaf);
   });
   const what = changed >= 0
-    ? `${now.paths[changed]} went from ${
-      before?.leaves[changed] ? formatAval(before.leaves[changed]) : "nothing"
-    } to ${formatAval(now.leaves[changed]!)}`
+    ? `${now.paths[changed]} went from ${before?.leaves[changed] ? formatAval(before.leaves[changed]) : "nothing"} to ${
+      formatAval(now.leaves[changed]!)
+    }`
     : "a static value (number, string or boolean) among the arguments";
   return new TraceError("trace/retrace", {
     summary: `Cannot compile ${name} again: it was traced ${limit} times already`,
@@ -180,7 +183,9 @@ function expectNoAlias(name: string, flat: FlatTree, donated: readonly boolean[]
     throw new DonatedError("memory/donated-alias", {
       summary: twin < 0
         ? `Cannot donate ${flat.paths[i]} to ${name}: the function also captures it`
-        : `Cannot donate to ${name}: ${flat.paths[Math.min(i, twin)]} and ${flat.paths[Math.max(i, twin)]} are the same tensor`,
+        : `Cannot donate to ${name}: ${flat.paths[Math.min(i, twin)]} and ${
+          flat.paths[Math.max(i, twin)]
+        } are the same tensor`,
       facts: [["tensor", formatAval(leaf)], ["at", callSite()]],
       fix: "pass each donated tensor once, and do not use it anywhere else in the call",
     });

@@ -33,7 +33,10 @@ export function pushforward(
 }
 
 function sum(terms: MaybeTensors): Tensor | null {
-  return terms.reduce<Tensor | null>((total, term) => term === null ? total : total === null ? term : plus(total, term), null);
+  return terms.reduce<Tensor | null>(
+    (total, term) => term === null ? total : total === null ? term : plus(total, term),
+    null,
+  );
 }
 
 function tangentsOf(node: OpNode, tangents: MaybeTensors): MaybeTensors {
@@ -51,7 +54,9 @@ function tangentsOf(node: OpNode, tangents: MaybeTensors): MaybeTensors {
       );
     case "bilinear":
       return [
-        sum(tangents.map((tangent, i) => tangent && apply(primitive, inputs.map((x, j) => i === j ? tangent : x), attrs))),
+        sum(
+          tangents.map((tangent, i) => tangent && apply(primitive, inputs.map((x, j) => i === j ? tangent : x), attrs)),
+        ),
       ];
     case "smooth": {
       // The reverse derivative is linear in its cotangents, so its transpose is the forward derivative.

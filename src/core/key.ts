@@ -4,7 +4,7 @@
  * @module
  */
 import { callSite, KeyReuseError } from "./errors.ts";
-import { currentTrace, type Tensor } from "./tensor.ts";
+import { currentTraces, type Tensor } from "./tensor.ts";
 
 /**
  * A key of the counter-based random generator. It has no arithmetic: make one with `key(seed)`, derive others with
@@ -13,7 +13,7 @@ import { currentTrace, type Tensor } from "./tensor.ts";
 export class Key {
   /** Its words, u32[2] (or u32[n, 2] for a batch of keys under vmap). For checkpoints, not for arithmetic. */
   readonly tensor: Tensor;
-  #consumedBy: { readonly trace: string; readonly what: string; readonly site: string } | null = null;
+  #consumedBy: { readonly traces: readonly string[]; readonly what: string; readonly site: string } | null = null;
 
   /** For the library; users call `key(seed)`. */
   constructor(tensor: Tensor) {
@@ -27,17 +27,18 @@ export class Key {
    * @throws {KeyReuseError} If the same trace consumed it before.
    */
   consume(what: string): Tensor {
-    const trace = currentTrace();
-    if (trace === undefined) return this.tensor;
+    const traces = currentTraces();
+    if (traces.length === 0) return this.tensor;
     const before = this.#consumedBy;
-    if (before !== null && before.trace === trace) {
+    const shared = before?.traces.find((trace) => traces.includes(trace));
+    if (before !== null && shared !== undefined) {
       throw new KeyReuseError("random/key-reuse", {
-        summary: `Cannot use a key twice in ${trace.split("#")[0]}: both draws would be the same`,
+        summary: `Cannot use a key twice in ${shared.split("#")[0]}: both draws would be the same`,
         facts: [["first", `${before.what}, ${before.site}`], ["second", `${what}, ${callSite()}`]],
         fix: "const [a, b] = split(key, 2), and give each consumer its own",
       });
     }
-    this.#consumedBy = { trace, what, site: callSite() };
+    this.#consumedBy = { traces, what, site: callSite() };
     return this.tensor;
   }
 }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type HostData, hostArrayFor, isFloat } from "./dtype.ts";
+import { hostArrayFor, type HostData, isFloat } from "./dtype.ts";
 import type { Graph } from "./graph.ts";
 import type { AdapterTraits } from "./kernel.ts";
 import { evaluate } from "./oracle.ts";

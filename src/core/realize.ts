@@ -27,12 +27,12 @@ export function storageOf(tensor: Tensor, use: string): Storage {
   return storage;
 }
 
-/** Computes tensors together, so that what they share is computed once. Host tensors stay on the host. */
-export function realize(tensors: readonly Tensor[]): void {
+/** Computes tensors together, so that what they share is computed once. Host tensors stay on the host; `use` is for errors. */
+export function realize(tensors: readonly Tensor[], use = "realize"): void {
   const pending = [...new Set(tensors)].filter((tensor) => !isRealized(tensor));
   for (const tensor of pending) {
-    expectUsable(tensor, "realize");
-    expectOutsideTrace(tensor, "realize");
+    expectUsable(tensor, use);
+    expectOutsideTrace(tensor, use);
   }
   if (pending.length === 0) return;
   const runtime = currentRuntime("realize a tensor");
@@ -76,7 +76,7 @@ export function realizeTree<T>(tree: T): T {
 export async function read<T>(tree: T): Promise<MapLeaves<T, HostData>> {
   const flat = flatten(tree);
   for (const leaf of flat.leaves) expectOutsideTrace(leaf, "read");
-  realize(flat.leaves);
+  realize(flat.leaves, "read");
   const onDevice = flat.leaves.flatMap((tensor) => {
     const source = sourceOf(tensor);
     return source.kind === "device" ? [{ storage: source.storage, tensor }] : [];

@@ -31,10 +31,14 @@ export function simplify(graph: Graph): Graph {
   const constants = graph.constants.map(({ value, tensor }) => ({ value: carry(value), tensor }));
 
   /** Appends a node, or finds the one that computes the same. */
-  function emit(primitive: Primitive, operands: readonly ValueId[], attrs: Attrs, made: readonly Aval[], site?: string) {
-    const key = `${primitive.name}(${operands.join()})${attrsText(attrs)}:${
-      made.map(formatAval).join()
-    }`;
+  function emit(
+    primitive: Primitive,
+    operands: readonly ValueId[],
+    attrs: Attrs,
+    made: readonly Aval[],
+    site?: string,
+  ) {
+    const key = `${primitive.name}(${operands.join()})${attrsText(attrs)}:${made.map(formatAval).join()}`;
     const twin = known.get(key);
     if (twin !== undefined) return twin;
     const outputs = made.map(number);

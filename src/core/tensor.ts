@@ -278,6 +278,11 @@ export function tracing<T>(name: string, run: () => T): T {
   }
 }
 
+/** The traces under way, outermost first: tokens that differ between traces. */
+export function currentTraces(): readonly string[] {
+  return [...traces];
+}
+
 /** Whether some function is being traced, and which: a token that differs between traces. */
 export function currentTrace(): string | undefined {
   return traces.at(-1);
@@ -292,7 +297,9 @@ export function expectOutsideTrace(tensor: Tensor, use: string): void {
   const trace = traces.at(-1);
   if (trace === undefined) return;
   throw new TraceError("trace/read", {
-    summary: `Cannot ${use} ${formatAval(tensor)} inside ${trace.split("#")[0]}: the function is being traced, so it has no value yet`,
+    summary: `Cannot ${use} ${formatAval(tensor)} inside ${
+      trace.split("#")[0]
+    }: the function is being traced, so it has no value yet`,
     facts: [["at", callSite()]],
     fix: "return the tensor and read it outside, or use where() for a choice that depends on data",
   });

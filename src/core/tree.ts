@@ -60,10 +60,12 @@ export function flatten(tree: unknown, name = ""): FlatTree {
     }
     if (typeof value === "object" && value !== null) {
       const proto = Object.getPrototypeOf(value);
-      if (proto !== Object.prototype && proto !== null) throw badLeaf(path || name, proto?.constructor?.name ?? "object");
+      if (proto !== Object.prototype && proto !== null) {
+        throw badLeaf(path || name, proto?.constructor?.name ?? "object");
+      }
       text.push("{");
       const entries = Object.entries(value).map(([key, item]): [string, Shape] => {
-        text.push(`${key}:`);
+        text.push(`${JSON.stringify(key)}:`);
         return [key, visit(item, `${path}.${key}`)];
       });
       text.push("}");
@@ -140,7 +142,12 @@ export function leavesOf(tree: unknown): readonly (readonly [path: string, leaf:
  * @param what What cannot be done otherwise, such as "update parameters".
  * @throws {TreeError} Listing at most five differences, then a count.
  */
-export function expectSameTree(what: string, a: FlatTree, b: FlatTree, names: readonly [string, string] = ["params", "grads"]): void {
+export function expectSameTree(
+  what: string,
+  a: FlatTree,
+  b: FlatTree,
+  names: readonly [string, string] = ["params", "grads"],
+): void {
   const left = new Map(a.paths.map((path, i) => [path, a.leaves[i]!]));
   const right = new Map(b.paths.map((path, i) => [path, b.leaves[i]!]));
   const problems: [string, string][] = [];
@@ -158,7 +165,9 @@ export function expectSameTree(what: string, a: FlatTree, b: FlatTree, names: re
   const shown = problems.slice(0, 5);
   if (problems.length > 5) shown.push(["...", `${problems.length - 5} more`]);
   throw new TreeError("tree/structure", {
-    summary: `Cannot ${what}: ${problems.length} ${problems.length === 1 ? "leaf" : "leaves"} of ${names[1]} ${problems.length === 1 ? "does" : "do"} not match ${names[0]}`,
+    summary: `Cannot ${what}: ${problems.length} ${problems.length === 1 ? "leaf" : "leaves"} of ${names[1]} ${
+      problems.length === 1 ? "does" : "do"
+    } not match ${names[0]}`,
     facts: shown,
     fix: `pass the ${names[1]} made for these ${names[0]}`,
     details: { problems },

@@ -8,19 +8,21 @@ import { expectNoPromise } from "./trace.ts";
 import type { MaybeTensors } from "./primitive.ts";
 import { isDifferentiable, type OpNode, type Tensor, tracing } from "./tensor.ts";
 import { expectSameTree, flatten } from "./tree.ts";
-import { dependentsOf } from "./walk.ts";
+import { type Dependents, dependentsOf } from "./walk.ts";
 
 /**
  * Cotangents of `inputs`, given those of `outputs`. Null means zero.
  *
  * Every appended node is an ordinary differentiable node, so derivatives nest to any order.
+ *
+ * @param dependents What lies between inputs and outputs, found here unless the caller kept it.
  */
 export function pullback(
   outputs: readonly Tensor[],
   cotangents: MaybeTensors,
   inputs: readonly Tensor[],
+  { nodes, tensors }: Dependents = dependentsOf(outputs, inputs, "differentiable"),
 ): readonly (Tensor | null)[] {
-  const { nodes, tensors } = dependentsOf(outputs, inputs, "differentiable");
   const found = new Map<Tensor, Tensor>();
   function accumulate(tensor: Tensor, cotangent: Tensor | null | undefined): void {
     if (!cotangent || !tensors.has(tensor)) return;
@@ -86,10 +88,17 @@ export function vjp<A extends readonly unknown[], R>(f: (...args: A) => R, ...ar
   const own = flat.leaves.map(alias);
   const value = tracing("vjp", () => expectNoPromise("vjp", f(...flat.rebuild(own) as A)));
   const outputs = flatten(value);
+  // Found now: a value that is read before it is pulled back forgets the nodes behind it.
+  const dependents = dependentsOf(outputs.leaves, own, "differentiable");
   function pull(cotangent: R): A {
     const seeds = flatten(cotangent);
     expectSameTree("pull back", outputs, seeds, ["value", "cotangent"]);
-    const found = pullback(outputs.leaves, seeds.leaves.map((seed) => isDifferentiable(seed) ? seed : null), own);
+    const found = pullback(
+      outputs.leaves,
+      seeds.leaves.map((seed) => isDifferentiable(seed) ? seed : null),
+      own,
+      dependents,
+    );
     return flat.rebuild(found.map((ct, i) => ct ?? zerosLike(own[i]!))) as A;
   }
   return [value, pull];

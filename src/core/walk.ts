@@ -11,7 +11,11 @@ import { applyAll, isDifferentiable, type OpNode, sourceOf, type Tensor } from "
  * @param stop Tensors not to look behind.
  * @param oldest Nodes with a smaller id are not visited: nothing older than a transform's inputs depends on them.
  */
-export function nodesBehind(outputs: readonly Tensor[], stop: { has(tensor: Tensor): boolean } = new Set(), oldest = 0): OpNode[] {
+export function nodesBehind(
+  outputs: readonly Tensor[],
+  stop: { has(tensor: Tensor): boolean } = new Set(),
+  oldest = 0,
+): OpNode[] {
   const seen = new Set<OpNode>();
   const stack = [...outputs];
   while (stack.length > 0) {

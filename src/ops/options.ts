@@ -73,7 +73,8 @@ export function oneOf(...names: readonly string[]): z.ZodType<string> {
 }
 
 function valueAt(options: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], options);
+  const value = path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], options);
+  return typeof value === "function" ? "a function" : value;
 }
 
 function unknownOption(key: string, options: unknown, known: readonly string[]): OptionProblem {

@@ -16,6 +16,7 @@ for (const op of [sum, mean, max, min, prod, logSumExp, variance]) {
     { inputs: [{ shape: [2, 8] }] },
     { inputs: [{ shape: [7, 1] }] },
     { inputs: [{ shape: [5, 3], dtype: "bf16" }] },
+    { inputs: [{ shape: [3, 4], dtype: "f16" }] },
   ] as const;
   checkOp({ name: `${op.name} over all`, fn: (x) => op(x), samples });
   checkOp({ name: `${op.name} over axis 0`, fn: (x) => op(x, { axis: 0 }), samples });

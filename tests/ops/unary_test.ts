@@ -46,6 +46,7 @@ for (const [op, low, high] of SMOOTH) {
       { inputs: [{ shape: [], range: [low, high] }] },
       { inputs: [{ shape: [0, 4], range: [low, high] }] },
       { inputs: [{ shape: [7], dtype: "bf16", range: [low, high] }] },
+      { inputs: [{ shape: [2, 4], dtype: "f16", range: [low, high] }] },
     ],
   });
 }

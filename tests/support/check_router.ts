@@ -194,7 +194,9 @@ export function checkRouter<P>(check: RouterCheck<P>): void {
       const [plan, again] = await Promise.all(plans);
       assertEquals(again, plan);
     }
-    const hidden = await grad((x: Tensor) => lossOf(router.route(makeParams(), { ...tokens, hidden: x })))(tokens.hidden)
+    const hidden = await grad((x: Tensor) => lossOf(router.route(makeParams(), { ...tokens, hidden: x })))(
+      tokens.hidden,
+    )
       .data();
     mask.forEach((isReal, t) => {
       if (!isReal) assert(hidden.slice(t * check.width, (t + 1) * check.width).every((value) => value === 0));
@@ -274,7 +276,9 @@ async function checkGradients<P>(check: RouterCheck<P>, params: P, context: Rout
     gradient.forEach((value, i) => slope += value * step[i]!);
   }
   const moved = (factor: number) =>
-    lossOf(planOf(mapTree(inputs, (leaf, path) => isFloat(leaf.dtype) ? add(leaf, mul(along.get(path)!, factor)) : leaf)))
+    lossOf(
+      planOf(mapTree(inputs, (leaf, path) => isFloat(leaf.dtype) ? add(leaf, mul(along.get(path)!, factor)) : leaf)),
+    )
       .item();
   const difference = (await moved(STEP) - await moved(-STEP)) / (2 * STEP);
   assertClose([slope], [difference], { relative: 1e-5, absolute: 1e-6 }, `${check.name}, slope`);

@@ -12,11 +12,13 @@ const SHORT_FORM = 4;
  *
  * @param name What was given.
  * @param candidates What would have been right, in the order in which ties are settled.
- * @returns The nearest candidate within a third of its letters (at least two edits); else the first that starts with
- * `name`; else undefined.
+ * @returns The first candidate that starts with `name`; else the nearest within a third of its letters (at least two
+ * edits); else undefined.
  */
 export function nearestName(name: string, candidates: readonly string[]): string | undefined {
   const given = name.toLowerCase();
+  const longer = candidates.find((candidate) => candidate.toLowerCase().startsWith(given));
+  if (longer !== undefined && given.length >= SHORT_FORM) return longer;
   let best: string | undefined;
   let bestDistance = Infinity;
   for (const candidate of candidates) {
@@ -24,8 +26,7 @@ export function nearestName(name: string, candidates: readonly string[]): string
     if (distance > Math.max(2, Math.floor(candidate.length / 3)) || distance >= candidate.length) continue;
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }
-  if (best !== undefined || given.length < SHORT_FORM) return best;
-  return candidates.find((candidate) => candidate.toLowerCase().startsWith(given));
+  return best;
 }
 
 /** Insertions, deletions and substitutions that turn one word into the other. */

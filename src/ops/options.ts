@@ -73,8 +73,7 @@ export function oneOf(...names: readonly string[]): z.ZodType<string> {
 }
 
 function valueAt(options: unknown, path: readonly PropertyKey[]): unknown {
-  const value = path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], options);
-  return typeof value === "function" ? "a function" : value;
+  return path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | null | undefined)?.[key], options);
 }
 
 function unknownOption(key: string, options: unknown, known: readonly string[]): OptionProblem {

@@ -13,7 +13,7 @@ import { greater } from "../ops/compare.ts";
 import { logSumExp, sum } from "../ops/reduce.ts";
 import { where } from "../ops/select.ts";
 import { log, neg, square } from "../ops/unary.ts";
-import { type RoutingGroups, splitByGroup } from "./groups.ts";
+import { overGroups, type RoutingGroups, splitByGroup } from "./groups.ts";
 
 /** Zeroes the rows of padding; NaN in them does not survive. */
 function realRows(x: Tensor, mask: Tensor | undefined): Tensor {
@@ -27,9 +27,28 @@ function realCount(tokens: number, mask: Tensor | undefined): Tensor {
   return maximum(sum(castTo(mask, "f32")), 1);
 }
 
+/** Real tokens of each group, f32[G, 1]. */
+function realByGroup(groups: RoutingGroups, mask: Tensor | undefined): Tensor {
+  if (mask === undefined && groups.tokens === groups.groups * groups.groupSize) {
+    return fullLike([groups.groups, 1], "f32", groups.groupSize);
+  }
+  const isReal = mask === undefined ? fullLike([groups.tokens], "f32", 1) : castTo(mask, "f32");
+  return sum(splitByGroup(isReal, groups), { axis: 1, keepDims: true });
+}
+
 /** The mean of [T, ...R] over the real tokens; 0 if there are none. */
 export function meanOverTokens(x: Tensor, mask?: Tensor): Tensor {
   return div(sum(realRows(x, mask), { axis: 0 }), realCount(x.shape[0]!, mask));
+}
+
+/** The sums of [T, ...R] over the real tokens of each group, [G, ...R]. */
+export function sumByGroup(x: Tensor, groups: RoutingGroups, mask?: Tensor): Tensor {
+  return sum(splitByGroup(realRows(x, mask), groups), { axis: 1 });
+}
+
+/** The mean of sums by group [G, ...R] over all real tokens, [...R]; 0 if there are none. */
+export function meanOfGroups(sums: Tensor, groups: RoutingGroups, mask?: Tensor): Tensor {
+  return div(overGroups(sums), realCount(groups.tokens, mask));
 }
 
 /** What {@linkcode balanceLoss} depends on. */
@@ -59,9 +78,7 @@ export interface BalanceLossOptions {
  */
 export function balanceLoss({ distribution, load, k, groups, mask }: BalanceLossOptions): Tensor {
   const [tokens, experts] = distribution.shape as [number, number];
-  const isReal = mask === undefined ? fullLike([tokens], "f32", 1) : castTo(mask, "f32");
-  const real = sum(splitByGroup(isReal, groups), { axis: 1, keepDims: true }); // [G, 1]
-  const means = div(sum(splitByGroup(realRows(distribution, mask), groups), { axis: 1 }), maximum(real, 1)); // [G, E]
+  const means = div(sumByGroup(distribution, groups, mask), maximum(realByGroup(groups, mask), 1)); // [G, E]
   // A group's loss is E · Σ load / (k · n) · P and its share of the mean is n / N, so its own size n cancels.
   const total = sum(mul(castTo(stopGradient(load), "f32"), means));
   return div(mul(total, experts / k), realCount(tokens, mask));
@@ -83,6 +100,6 @@ export function zLoss(logits: Tensor, mask?: Tensor): Tensor {
 /** The entropy in nats of a distribution over the last axis; entries of 0 add nothing. */
 export function entropyOf(distribution: Tensor): Tensor {
   const isPositive = greater(distribution, 0);
-  const logarithm = log(where(isPositive, distribution, 1));
-  return neg(sum(mul(distribution, logarithm), { axis: -1 }));
+  const surprise = neg(log(where(isPositive, distribution, 1)));
+  return sum(mul(distribution, surprise), { axis: -1 });
 }

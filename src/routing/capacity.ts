@@ -7,10 +7,9 @@ import { reshapeTo, transposeTo } from "../core/arithmetic.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { add, mul, sub } from "../ops/binary.ts";
 import { less } from "../ops/compare.ts";
-import { take } from "../ops/gather.ts";
 import { group } from "../ops/group.ts";
+import { takeRows } from "../ops/rows.ts";
 import { where } from "../ops/select.ts";
-import type { RoutingGroups } from "./groups.ts";
 
 /**
  * Who is served first where places are short. `"choiceMajor"`: all first choices in token order, then all second ones.
@@ -83,7 +82,7 @@ export function rankChoices({ choices, groupOf, groups, experts, order }: RankOp
   const inOrder = reshapeTo(isChoiceMajor ? transposeTo(contest, [1, 0]) : contest, [tokens * k]);
   const { rank: position, offsets, counts } = group(inOrder, groups * experts);
   // Nobody's choices have the position 0xFFFFFFFF, which stays beyond every capacity.
-  const flat = sub(position, take(offsets, inOrder));
+  const flat = sub(position, takeRows(offsets, inOrder));
   const rank = isChoiceMajor ? transposeTo(reshapeTo(flat, [k, tokens]), [1, 0]) : reshapeTo(flat, [tokens, k]);
   return { rank, load: reshapeTo(counts, [groups, experts]) };
 }

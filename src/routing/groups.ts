@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { iota, reshapeTo } from "../core/arithmetic.ts";
+import { iota, reshapeTo, sumOver } from "../core/arithmetic.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { add, div, mul, remainder } from "../ops/binary.ts";
 import { pad } from "../ops/slice.ts";
@@ -58,4 +58,9 @@ export function splitByGroup(x: Tensor, { groups, groupSize, sequences, sequence
   const bySequence = reshapeTo(x, [sequences, sequenceLength, ...rest]);
   const padded = missing === 0 ? bySequence : pad(bySequence, [0, [0, missing], ...rest.map(() => 0)]);
   return reshapeTo(padded, [groups, groupSize, ...rest]);
+}
+
+/** Adds [G, ...R] over the groups, [...R]. */
+export function overGroups(x: Tensor): Tensor {
+  return x.shape[0] === 1 ? reshapeTo(x, x.shape.slice(1)) : sumOver(x, [0]);
 }

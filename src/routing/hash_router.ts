@@ -144,10 +144,11 @@ export function hashRouter(options: HashRouterOptions): Router<HashRouterParams>
 
 function countsProblems({ table = "random", counts, vocabulary }: HashRouterOptions): OptionProblem[] {
   if (table !== "balanced") {
-    return counts === undefined ? [] : [["counts", "given", `is for table "balanced", and table is "${table}"`]];
+    return counts === undefined ? [] : [["table", table, "must be balanced where counts are given"]];
   }
-  if (counts?.length === vocabulary) return [];
-  return [["counts", counts && `${counts.length} numbers`, `must be ${vocabulary} numbers, one for each id`]];
+  const requirement = `must be ${vocabulary}, one for each id (vocabulary is ${vocabulary})`;
+  if (counts === undefined) return [["counts", counts, "must be given for a balanced table"]];
+  return counts.length === vocabulary ? [] : [["counts.length", counts.length, requirement]];
 }
 
 function idsOf(name: string, { hidden, ids }: Tokens, count: number): Tensor {

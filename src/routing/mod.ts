@@ -6,7 +6,7 @@
  *
  * @module
  */
-export { balanceLoss, type BalanceLossOptions, entropyOf, meanOverTokens, zLoss } from "./aux_losses.ts";
+export { balanceLoss, type BalanceLossOptions, entropyOf, zLoss } from "./aux_losses.ts";
 export {
   type CapacityOptions,
   type CapacityOrder,

@@ -19,7 +19,7 @@ import { where } from "../ops/select.ts";
 import { sliceAxis } from "../ops/slice.ts";
 import { entropyOf } from "./aux_losses.ts";
 import { type CapacityOrder, maskChoices, rankChoices } from "./capacity.ts";
-import { groupOfToken, type RoutingGroups, routingGroups } from "./groups.ts";
+import { groupOfToken, overGroups, type RoutingGroups, routingGroups } from "./groups.ts";
 import type { DispatchPlan } from "./plan_types.ts";
 import { expectArgument } from "./tokens.ts";
 
@@ -164,7 +164,7 @@ export function planFromTopK(options: TopKPlanOptions): DispatchPlan {
     tokens,
     kept: reshapeTo(kept, [tokens * k]),
     weights: reshapeTo(weights, [tokens * k]),
-    load: ranking === null ? undefined : sum(ranking.load, { axis: 0 }),
+    load: ranking === null ? undefined : overGroups(ranking.load),
     tokenOf: (assignments) => k === 1 ? assignments : div(assignments, k),
   });
 }

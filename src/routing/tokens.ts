@@ -26,7 +26,7 @@ export function expectArgument(op: string, name: string, x: Tensor, shape: Shape
     throw new ShapeError("shape/routing", {
       summary: `Cannot route: ${name} is ${formatAval(x)}, its shape should be [${shape.join(", ")}]`,
       facts: [["op", op]],
-      fix: `reshape ${name} to [${shape.join(", ")}]`,
+      fix: `pass ${name} with the shape [${shape.join(", ")}]`,
       details: { ...details, expected: shape },
     });
   }

@@ -22,7 +22,7 @@ import {
 } from "../ops/options.ts";
 import { normal, truncatedNormal, uniform } from "../ops/samplers.ts";
 import { topK } from "../ops/top_k.ts";
-import { balanceLoss, meanOverTokens, zLoss } from "./aux_losses.ts";
+import { balanceLoss, meanOfGroups, sumByGroup, zLoss } from "./aux_losses.ts";
 import { type CapacityOrder, expertCapacity, maskChoices, rankChoices } from "./capacity.ts";
 import { groupOfToken, routingGroups } from "./groups.ts";
 import { planFromTopK } from "./plan.ts";
@@ -154,7 +154,7 @@ export function gatedRouter(name: string, options: TopKRouterOptions): Router<To
       }),
       capacityOrder,
       groups,
-      meanDistribution: meanOverTokens(scored.distribution, mask),
+      meanDistribution: meanOfGroups(sumByGroup(scored.distribution, groups, mask), groups, mask),
     });
     // Under a capacity this is the ranking the plan made already, and the compiler computes it once.
     const load = groups.groups === 1

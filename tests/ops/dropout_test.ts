@@ -19,11 +19,12 @@ checkOp({
 });
 
 async function checkMask(): Promise<void> {
-  const step = jit((from: Key, x: Tensor) => ({
+  // The same key twice is an error in one trace, so the draw is repeated with another handle on it.
+  const step = jit((from: Key, again: Key, x: Tensor) => ({
     value: dropout(from, x, 0.3),
-    gradient: grad((inner: Tensor) => sum(dropout(from, inner, 0.3)))(x),
+    gradient: grad((inner: Tensor) => sum(dropout(again, inner, 0.3)))(x),
   }));
-  const { value, gradient } = await read(step(key(11), ones([40, 50])));
+  const { value, gradient } = await read(step(key(11), key(11), ones([40, 50])));
   const [kept] = await read([bernoulli(key(11), [40, 50], { probability: 0.7 })] as const);
   assertClose(value, [...kept].map((bit) => bit / 0.7), toleranceFor("f32"), "value");
   assertClose(gradient, value, toleranceFor("f32"), "gradient");

@@ -30,7 +30,9 @@ gpuTest("mixBits() has the published values", checkMixer);
 
 async function checkBuckets(): Promise<void> {
   for (const buckets of [1, 3, 16, 65_535, 65_536]) {
-    const mixed = await mixBits(tensor([0, 1, 2, 50256, 4294967295].map((id) => id + 0x9e3779b9 >>> 0), { dtype: "u32" }))
+    const mixed = await mixBits(
+      tensor([0, 1, 2, 50256, 4294967295].map((id) => id + 0x9e3779b9 >>> 0), { dtype: "u32" }),
+    )
       .data();
     const found = await hashToBuckets(tensor([0, 1, 2, 50256, 4294967295], { dtype: "u32" }), buckets).data();
     assertEquals([...found], Array.from(mixed, (value) => Number((BigInt(value) * BigInt(buckets)) >> 32n)));
@@ -100,7 +102,7 @@ Fix: pass the token ids beside the hidden states: { hidden, ids }`,
     other.message,
     `Cannot route: params.table is u32[5], its shape should be [4]
   op  hash(random, 2)
-Fix: reshape params.table to [4]`,
+Fix: pass params.table with the shape [4]`,
   );
   const float = { hidden, ids: zeros([3]) };
   assertThrows(() => router.route({ table }, float), DTypeError, "tokens.ids is f32[3], its type should be u32");
@@ -121,11 +123,11 @@ Deno.test("hashRouter() reports all invalid options at once", () => {
   assertThrows(
     () => hashRouter({ experts: 2, vocabulary: 3, table: "balanced", counts: [1, 2] }),
     ConfigError,
-    `counts  "2 numbers"  must be 3 numbers, one for each id`,
+    "counts.length  2  must be 3, one for each id (vocabulary is 3)",
   );
   assertThrows(
     () => hashRouter({ experts: 2, vocabulary: 3, counts: [1, 2, 3] }),
     ConfigError,
-    `counts  "given"  is for table "balanced", and table is "random"`,
+    `table  "random"  must be balanced where counts are given`,
   );
 });

@@ -1,0 +1,48 @@
+/**
+ * Layers: pairs of pure functions, `init` for parameters and `apply`. Parameters are plain trees of tensors.
+ *
+ * @module
+ */
+export { type Layer, type LayerContext } from "./layer.ts";
+export {
+  type AttentionCache,
+  type CachedOutput,
+  causalSelfAttention,
+  type CausalSelfAttentionLayer,
+  type CausalSelfAttentionOptions,
+  type CausalSelfAttentionParams,
+} from "./causal_self_attention.ts";
+export { dropoutLayer, type DropoutLayerOptions, type NoParams } from "./dropout.ts";
+export { embedding, type EmbeddingLayer, type EmbeddingOptions, type EmbeddingParams } from "./embedding.ts";
+export { type Activation, feedForward, type FeedForwardOptions, type FeedForwardParams } from "./feed_forward.ts";
+export { fanIn, type FanInOptions } from "./initializers.ts";
+export { type LanguageModelLoss, languageModelLoss, type LanguageModelLossOptions } from "./language_model_loss.ts";
+export { layerNormLayer, type LayerNormLayerOptions, type LayerNormParams } from "./layer_norm.ts";
+export { linear, type LinearOptions, type LinearParams } from "./linear.ts";
+export { moe, type MoeInput, type MoeLayer, type MoeOptions, type MoeOutput, type MoeParams } from "./moe.ts";
+export { type NormKind, type NormParams } from "./norm_kind.ts";
+export { rmsNormLayer, type RmsNormLayerOptions, type RmsNormParams } from "./rms_norm.ts";
+export { type RotaryOptions, rotate } from "./rotary.ts";
+export { sequential } from "./sequential.ts";
+export {
+  type BlockBody,
+  type BlockOutput,
+  type CachedBlockOutput,
+  type DenseBody,
+  type RoutedBody,
+  transformerBlock,
+  type TransformerBlockLayer,
+  type TransformerBlockOptions,
+  type TransformerBlockParams,
+} from "./transformer_block.ts";
+export {
+  type DecodeOutput,
+  type DecodeState,
+  type PrefillInput,
+  transformerLm,
+  type TransformerLmInput,
+  type TransformerLmLayer,
+  type TransformerLmOptions,
+  type TransformerLmOutput,
+  type TransformerLmParams,
+} from "./transformer_lm.ts";

@@ -1,0 +1,171 @@
+/**
+ * The mixture-of-experts layer: joins a router, the experts' parameters and `execute`.
+ *
+ * Letters: D width, E experts, F inner width of one expert, T tokens.
+ *
+ * @module
+ */
+import { ShapeError } from "../core/errors.ts";
+import type { Key } from "../core/key.ts";
+import { formatAval, type Shape, sizeOf } from "../core/shape.ts";
+import type { Tensor } from "../core/tensor.ts";
+import { arange, zeros } from "../ops/creation.ts";
+import { expectOptions, oneOf, positiveCount } from "../ops/options.ts";
+import { split } from "../ops/random.ts";
+import { broadcastTo, reshape } from "../ops/view.ts";
+import { execute, type ExpertParams } from "../routing/execute.ts";
+import type { DispatchPlan, Router, Tokens } from "../routing/plan_types.ts";
+import type { Activation } from "./feed_forward.ts";
+import { fanIn } from "./initializers.ts";
+import type { Layer, LayerContext } from "./layer.ts";
+import { flag, nonNegative, routerPart } from "./options.ts";
+
+/** Options of {@linkcode moe}. */
+export interface MoeOptions<R> {
+  /** Chooses experts; it also says how many there are. */
+  readonly router: Router<R>;
+  /** Size of the last axis of input and output. */
+  readonly width: number;
+  /** Inner width of one expert, 4·width by default. */
+  readonly inner?: number;
+  /** Nonlinearity of the experts, `"gelu"` (tanh form) by default. */
+  readonly activation?: Activation;
+  /** `"ffn"` (the default): down(act(up(x))). `"glu"`: down(act(gate(x)) · up(x)). */
+  readonly body?: "ffn" | "glu";
+  /** Whether the experts add biases, false by default. */
+  readonly bias?: boolean;
+  /** Variance of an initial inner value whose inputs have variance 1; 1 by default. */
+  readonly scale?: number;
+  /** The same for an expert's output; 1 by default. */
+  readonly outputScale?: number;
+}
+
+/** Parameters of {@linkcode moe}. */
+export interface MoeParams<R> {
+  /** The router's. */
+  readonly router: R;
+  /** The experts', stacked: `up` [E, D, F], `down` [E, F, D], `gate` [E, D, F] for the gated body, and biases. */
+  readonly experts: ExpertParams;
+}
+
+/** Hidden states and what else routers may look at. The axis before the last is the sequence. */
+export interface MoeInput {
+  /** Float [..., S, D]. */
+  readonly hidden: Tensor;
+  /** Token ids, u32 [..., S]. */
+  readonly ids?: Tensor;
+  /** Places in the sequence, u32 [S] or [..., S]; 0, 1, … by default. */
+  readonly positions?: Tensor;
+  /** Which tokens are real, bool [..., S]; the others are routed nowhere. */
+  readonly mask?: Tensor;
+  /** What the layer before handed over, for routers that carry something. */
+  readonly carry?: unknown;
+}
+
+/** What a mixture of experts returns. */
+export interface MoeOutput {
+  /** Like the input's. A token without an expert gets zeros. */
+  readonly hidden: Tensor;
+  /** Who treated which token, with auxiliary losses and statistics. */
+  readonly plan: DispatchPlan;
+}
+
+/** A mixture of experts. It tells its router, so that a model can ask whether it is causal. */
+export interface MoeLayer<R> extends Layer<MoeParams<R>, MoeInput, MoeOutput> {
+  /** The router it was built with. */
+  readonly router: Router<R>;
+}
+
+/** Flattens tokens for the router. */
+function tokensOf({ hidden, ids, positions, mask }: MoeInput): Tokens {
+  const leading: Shape = hidden.shape.slice(0, -1);
+  const [count, sequenceLength] = [sizeOf(leading), leading.at(-1)!];
+  const places = positions ?? arange(sequenceLength);
+  for (const [name, side] of [["ids", ids], ["positions", positions], ["mask", mask]] as const) {
+    const fits = side === undefined || String(side.shape) === String(leading) ||
+      (name === "positions" && String(side.shape) === String([sequenceLength]));
+    if (fits) continue;
+    throw new ShapeError("shape/moe", {
+      summary: `Cannot route: ${name} ${formatAval(side)} do not fit hidden ${formatAval(hidden)}`,
+      facts: [["op", "moe"]],
+      fix: `give ${name} the shape [${leading.join(", ")}]`,
+      details: { name, shape: side.shape, hidden: hidden.shape },
+    });
+  }
+  return {
+    hidden: reshape(hidden, [count, hidden.shape.at(-1)!]),
+    positions: reshape(broadcastTo(places, leading), [count]),
+    sequenceLength,
+    ...(ids === undefined ? {} : { ids: reshape(ids, [count]) }),
+    ...(mask === undefined ? {} : { mask: reshape(mask, [count]) }),
+  };
+}
+
+/**
+ * Lets a router send each token to some of many experts, and adds up what they return by the router's weights.
+ *
+ * Shapes: hidden [..., S, D] -> [..., S, D]. Experts start truncated normal with variance `scale` over an expert's own
+ * inputs (not over all experts'), biases at 0. Auxiliary losses are in `plan.aux`, without coefficients.
+ *
+ * @returns A layer whose output holds the hidden states and the plan.
+ * @throws {ConfigError} If an option is invalid.
+ *
+ * @example Two of four experts for each token
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { key, moe, ones, topKRouter } from "@switchyard/switchyard";
+ *
+ * const layer = moe({ router: topKRouter({ width: 8, experts: 4, k: 2 }), width: 8, inner: 16 });
+ * const { hidden, plan } = layer.apply(layer.init(key(0)), { hidden: ones([2, 5, 8]) });
+ * assertEquals([hidden.shape, plan.assignments], [[2, 5, 8], 20]);
+ * ```
+ *
+ * Source: Shazeer et al. 2017; Fedus et al. 2021.
+ */
+export function moe<R>(options: MoeOptions<R>): MoeLayer<R> {
+  expectOptions("moe", {
+    router: routerPart,
+    width: positiveCount,
+    inner: positiveCount.optional(),
+    activation: oneOf("relu", "gelu", "silu").optional(),
+    body: oneOf("ffn", "glu").optional(),
+    bias: flag.optional(),
+    scale: nonNegative.optional(),
+    outputScale: nonNegative.optional(),
+  }, options);
+  const { router, width, inner = 4 * width, activation = "gelu", body = "ffn", bias = false } = options;
+  const { scale = 1, outputScale = 1 } = options;
+  const { experts } = router;
+
+  function initExperts(key: Key): ExpertParams {
+    const [upKey, downKey, gateKey] = split(key, 3);
+    const raise = (from: Key) => fanIn(from, [experts, width, inner], { inputs: width, scale });
+    return {
+      up: raise(upKey),
+      ...(bias ? { upBias: zeros([experts, inner]) } : {}),
+      ...(body === "glu" ? { gate: raise(gateKey) } : {}),
+      ...(body === "glu" && bias ? { gateBias: zeros([experts, inner]) } : {}),
+      down: fanIn(downKey, [experts, inner, width], { inputs: inner, scale: outputScale }),
+      ...(bias ? { downBias: zeros([experts, width]) } : {}),
+    };
+  }
+
+  return {
+    name: `moe(${router.name}, ${width} -> ${inner}, ${body}, ${activation})`,
+    router,
+    init(key: Key): MoeParams<R> {
+      const [routerKey, expertKey] = split(key);
+      return { router: router.init(routerKey), experts: initExperts(expertKey) };
+    },
+    apply(params: MoeParams<R>, x: MoeInput, context: LayerContext = {}): MoeOutput {
+      const tokens = tokensOf(x);
+      const plan = router.route(
+        params.router,
+        tokens,
+        x.carry === undefined ? context : { ...context, carry: x.carry },
+      );
+      const mixed = execute(plan, tokens.hidden, params.experts, { activation, body }); // [T, D]
+      return { hidden: reshape(mixed, x.hidden.shape), plan };
+    },
+  };
+}

@@ -1,0 +1,48 @@
+/**
+ * Random programs against the float64 oracle. `SWITCHYARD_FUZZ_RUNS` sets how many, `SWITCHYARD_FUZZ_SEED` repeats a run.
+ *
+ * @module
+ */
+import * as fc from "fast-check";
+import { installRuntime } from "../../src/core/runtime.ts";
+import { gpuTest } from "../support/runtimes.ts";
+import { checkProgram, type FuzzRuntimes } from "./support/fuzz_check.ts";
+import { startFuzzRuntimes } from "./support/fuzz_runtimes.ts";
+import { describeProgram, type RandomProgram, randomPrograms } from "./support/random_program.ts";
+
+/** Programs in an ordinary test run. */
+const RUNS = 150;
+/** Programs compiled on one device before it is replaced, so that pipelines do not pile up. */
+const RUNS_ON_ONE_DEVICE = 100;
+
+gpuTest("random programs agree with the oracle: eager, jit, unfused, few buffers, donated, gradients, vmap", async () => {
+  let runtimes: FuzzRuntimes | null = null;
+  let runs = 0;
+  async function property(program: RandomProgram): Promise<void> {
+    if (runs++ % RUNS_ON_ONE_DEVICE === 0) runtimes = null;
+    runtimes ??= await startFuzzRuntimes();
+    const previous = installRuntime(runtimes.fused);
+    try {
+      await checkProgram(program, runtimes);
+    } catch (error) {
+      // A runtime that reported a broken kernel keeps reporting it.
+      runtimes = null;
+      throw error;
+    } finally {
+      installRuntime(previous);
+    }
+  }
+  const seed = Deno.env.get("SWITCHYARD_FUZZ_SEED");
+  const result = await fc.check(fc.asyncProperty(randomPrograms, property), {
+    numRuns: Number(Deno.env.get("SWITCHYARD_FUZZ_RUNS") ?? RUNS),
+    ...(seed === undefined ? {} : { seed: Number(seed) }),
+  });
+  if (!result.failed) return;
+  const [program] = result.counterexample!;
+  throw new Error(
+    `${result.errorInstance}\nin the program, shrunk ${result.numShrinks} times (SWITCHYARD_FUZZ_SEED=${result.seed}):\n${
+      describeProgram(program)
+    }`,
+    { cause: result.errorInstance },
+  );
+});

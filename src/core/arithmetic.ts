@@ -280,11 +280,13 @@ export const sumPrimitive: Primitive = definePrimitive<{ axes: readonly number[]
   },
 });
 
-/** Sum over axes, which are dropped. Half precision is summed in f32 and rounded once. */
+/** Sum over axes, which are dropped. Half precision is summed in f32 and rounded once; axes of size 1 cost nothing. */
 export function sumOver(x: Tensor, axes: readonly number[]): Tensor {
-  if (axes.length === 0) return x;
+  const summed = axes.filter((axis) => x.shape[axis] !== 1);
+  const shape = x.shape.filter((_, axis) => !axes.includes(axis));
+  if (summed.length === 0) return reshapeTo(x, shape);
   const wide = bytesPerElement(x.dtype) === 2 ? castTo(x, "f32") : x;
-  return castTo(apply(sumPrimitive, [wide], { axes }), x.dtype);
+  return reshapeTo(castTo(apply(sumPrimitive, [wide], { axes: summed }), x.dtype), shape);
 }
 
 /** Sums a tensor down to a shape of the same rank whose axes are equal or 1: the transpose of expanding. */

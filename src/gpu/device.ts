@@ -4,10 +4,17 @@
  * @module
  */
 import { AdapterError, DeviceLostError, expectNoProblems, notice } from "../core/errors.ts";
-import { type DType, type HostData, hostArrayFor, isFloat, toBf16Bits } from "../core/dtype.ts";
+import { type DType, hostArrayFor, type HostData, isFloat, toBf16Bits } from "../core/dtype.ts";
 import { type Graph, graphKey } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
-import { currentRuntime, type Executable, hasRuntime, installRuntime, type MemoryReport, type Runtime } from "../core/runtime.ts";
+import {
+  currentRuntime,
+  type Executable,
+  hasRuntime,
+  installRuntime,
+  type MemoryReport,
+  type Runtime,
+} from "../core/runtime.ts";
 import { DEFAULT_BUDGET_BYTES, type GpuStorage, Pool } from "./pool.ts";
 import { compileProgram } from "./program.ts";
 import { readStorages } from "./read.ts";
@@ -55,7 +62,8 @@ function noAdapter(options: InitOptions): AdapterError {
       ["runtime", `Deno ${Deno.version.deno}, ${Deno.build.os} ${Deno.build.arch}`],
       ["requested", `powerPreference "${options.powerPreference ?? "high-performance"}"`],
     ],
-    fix: "install a Vulkan driver; for tests without a GPU a software driver works (Debian package mesa-vulkan-drivers)",
+    fix:
+      "install a Vulkan driver; for tests without a GPU a software driver works (Debian package mesa-vulkan-drivers)",
   });
 }
 
@@ -80,7 +88,9 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
     expectNoProblems("a device", [["budgetBytes", options.budgetBytes, "must be a positive number of bytes"]]);
   }
   if (current && hasRuntime() && sameOptions(current.options, options)) return current.info;
-  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
+  const adapter = await navigator.gpu?.requestAdapter({
+    powerPreference: options.powerPreference ?? "high-performance",
+  });
   if (!adapter) throw noAdapter(options);
   const requiredFeatures = USEFUL_FEATURES.filter((feature) => adapter.features.has(feature));
   const requiredLimits = Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]]));
@@ -114,7 +124,11 @@ function sameOptions(a: InitOptions, b: InitOptions): boolean {
 const EAGER_PROGRAMS_KEPT = 512;
 
 /** The runtime over a device. */
-export function webGpuRuntime(device: GPUDevice, adapter: AdapterTraits, options: InitOptions = {}): Runtime & RunContext {
+export function webGpuRuntime(
+  device: GPUDevice,
+  adapter: AdapterTraits,
+  options: InitOptions = {},
+): Runtime & RunContext {
   const pool = new Pool(device, options.budgetBytes ?? DEFAULT_BUDGET_BYTES);
   const pipelines = new Pipelines(device);
   const programs = new Map<string, Executable>();
@@ -159,7 +173,10 @@ export function webGpuRuntime(device: GPUDevice, adapter: AdapterTraits, options
     upload(tensor, data) {
       runtime.expectAlive();
       const bytes = packForDevice(tensor.dtype, data);
-      const storage = pool.acquire(Math.max(16, Math.ceil(bytes.byteLength / 16) * 16), `a tensor of ${tensor.size} elements`);
+      const storage = pool.acquire(
+        Math.max(16, Math.ceil(bytes.byteLength / 16) * 16),
+        `a tensor of ${tensor.size} elements`,
+      );
       if (bytes.byteLength > 0) device.queue.writeBuffer(storage.buffer, 0, bytes);
       return storage;
     },
@@ -170,10 +187,13 @@ export function webGpuRuntime(device: GPUDevice, adapter: AdapterTraits, options
     },
     async read(requests) {
       runtime.expectAlive();
-      const found = await readStorages(device, requests.map(({ storage, tensor }) => ({
-        buffer: (storage as GpuStorage).buffer,
-        tensor,
-      })));
+      const found = await readStorages(
+        device,
+        requests.map(({ storage, tensor }) => ({
+          buffer: (storage as GpuStorage).buffer,
+          tensor,
+        })),
+      );
       runtime.expectAlive();
       if (pool.underPressure) await pool.collect();
       return found;

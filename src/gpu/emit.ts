@@ -152,7 +152,9 @@ export class Emitter {
     }
     parts.unshift(rest);
     // Remembered by name: #join recognizes the coordinates of one index and gives back the index.
-    parts.forEach((part, position) => this.#origins.set(`${part}/${sizes.join("x")}`, { source: expression, sizes, position }));
+    parts.forEach((part, position) =>
+      this.#origins.set(`${part}/${sizes.join("x")}`, { source: expression, sizes, position })
+    );
     return parts;
   }
 
@@ -181,7 +183,10 @@ export class Emitter {
   }
 
   /** If the coordinates from `start` on are all the coordinates of one index, that index. */
-  #runAt(parts: readonly { coord: string; size: number }[], start: number): { coord: string; size: number; length: number } | null {
+  #runAt(
+    parts: readonly { coord: string; size: number }[],
+    start: number,
+  ): { coord: string; size: number; length: number } | null {
     for (let length = parts.length - start; length > 1; length--) {
       const run = parts.slice(start, start + length);
       const sizes = run.map(({ size }) => size);
@@ -217,7 +222,9 @@ export class Emitter {
         return lower.scalar && lanes === 4 ? this.#apart(id, index) : this.#expr(node, lower, index, lanes);
       case "index":
         if (lanes === 1) return lower.wgsl(index, node.attrs, aval);
-        return lower.uniform ? `${wgslType(aval.dtype, 4)}(${lower.wgsl(index, node.attrs, aval)})` : this.#apart(id, index);
+        return lower.uniform
+          ? `${wgslType(aval.dtype, 4)}(${lower.wgsl(index, node.attrs, aval)})`
+          : this.#apart(id, index);
       case "view":
         return this.#view(node, lower, index, lanes);
       case "reduce":
@@ -231,7 +238,9 @@ export class Emitter {
   #apart(id: ValueId, index: Index): string {
     const { shape, dtype } = this.#graph.avals[id]!;
     const start = this.bind(index.linear());
-    const lanes = [0, 1, 2, 3].map((k) => this.value(id, this.linear(shape, k === 0 ? start : this.bind(`${start} + ${k}u`)), 1));
+    const lanes = [0, 1, 2, 3].map((k) =>
+      this.value(id, this.linear(shape, k === 0 ? start : this.bind(`${start} + ${k}u`)), 1)
+    );
     return `${wgslType(dtype, 4)}(${lanes.join(", ")})`;
   }
 
@@ -265,13 +274,19 @@ export class Emitter {
       value: (input, at) => this.value(node.inputs[input]!, at, 1),
     };
     const sources = lower.sources(index, context, node.attrs, inputs);
-    if (lanes === 4 && sources.some(({ input }) => layouts[input] === "scattered")) return this.#apart(node.outputs[0]!, index);
+    if (lanes === 4 && sources.some(({ input }) => layouts[input] === "scattered")) {
+      return this.#apart(node.outputs[0]!, index);
+    }
     const t = wgslType(output.dtype, lanes);
-    let result = sources.at(-1)?.when === undefined && sources.length > 0 ? "" : `${t}(${output.dtype === "bool" ? "false" : "0"})`;
+    let result = sources.at(-1)?.when === undefined && sources.length > 0
+      ? ""
+      : `${t}(${output.dtype === "bool" ? "false" : "0"})`;
     for (const { input, index: from, when } of sources.toReversed()) {
       const size = sizeOf(inputs[input]!.shape);
       // Out of bounds when its condition fails: any element will do, as long as it exists.
-      const safe = when === undefined ? from : this.linear(inputs[input]!.shape, this.bind(`min(${from.linear()}, ${Math.max(0, size - 1)}u)`));
+      const safe = when === undefined
+        ? from
+        : this.linear(inputs[input]!.shape, this.bind(`min(${from.linear()}, ${Math.max(0, size - 1)}u)`));
       const read = layouts[input] === "splat" && lanes === 4
         ? `${t}(${this.value(node.inputs[input]!, safe, 1)})`
         : this.value(node.inputs[input]!, safe, lanes);

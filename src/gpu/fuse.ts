@@ -76,6 +76,7 @@ interface Draft {
 export function fuse(graph: Graph, options: FuseOptions): Fusion {
   const producer = new Map<ValueId, GraphNode>();
   for (const node of graph.nodes) for (const id of node.outputs) producer.set(id, node);
+  const place = new Map(graph.nodes.map((node, i) => [node, i]));
   const anchored = chooseAnchors(graph, producer, options);
   const drafts = new Map<GraphNode, Draft>();
   const order: Draft[] = [];
@@ -138,7 +139,11 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
   }
 
   /** The shape a draft would have with a node in it, or null if it does not fit. */
-  function shapeWith(draft: Draft, node: GraphNode, reads: Map<ValueId, Relation[]>): Pick<Draft, "kind" | "rows" | "inner"> | null {
+  function shapeWith(
+    draft: Draft,
+    node: GraphNode,
+    reads: Map<ValueId, Relation[]>,
+  ): Pick<Draft, "kind" | "rows" | "inner"> | null {
     const { lower } = node.primitive;
     if (lower.as === "kernel" || options.fusion === "none") return null;
     const own = [...reads].filter(([id]) => producer.has(id) && find(producer.get(id)!) === draft);
@@ -215,7 +220,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
       order.push(home);
     }
     drafts.set(node, home);
-    if (home.kind !== "kernel") mergeSiblings(home, sources, reads);
+    if (home.kind !== "kernel") mergeSiblings(home, sources);
   }
 
   function startDraft(node: GraphNode, sources: ReadonlySet<Draft>): Draft {
@@ -235,19 +240,15 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
   }
 
   /** Joins other groups of the same domain that this node reads, so that for example all updates of one parameter are one kernel. */
-  function mergeSiblings(home: Draft, sources: ReadonlySet<Draft>, reads: Map<ValueId, Relation[]>): void {
+  function mergeSiblings(home: Draft, sources: ReadonlySet<Draft>): void {
     if (options.fusion === "none") return;
     for (const other of sources) {
       if (other === home || other.merged || other.kind !== home.kind) continue;
       if (other.rows !== home.rows || other.inner !== home.inner) continue;
-      const fits = [...reads].every(([id, relations]) =>
-        !producer.has(id) || find(producer.get(id)!) !== other ||
-        relations.every((r) => r.at === "same" && (home.kind === "map" || sizeOfValue(id) === home.rows * home.inner || sizeOfValue(home.members.at(-1)!.outputs[0]!) === home.rows))
-      );
-      if (!fits) continue;
+      if (!home.members.every((member) => readsInStep(member, home, other))) continue;
       home.deps.delete(other);
       const cyclic = dependsOn(other, home) || [...home.deps].some((dep) => dependsOn(dep, other));
-      const members = [...other.members, ...home.members].sort((a, b) => a.outputs[0]! - b.outputs[0]!);
+      const members = [...other.members, ...home.members].sort((a, b) => place.get(a)! - place.get(b)!);
       if (cyclic || buffersOf(members) > options.maxBuffers || !packsAll(home, members)) {
         home.deps.add(other);
         continue;
@@ -256,6 +257,14 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
       home.members = members;
       other.merged = home;
     }
+  }
+  /** Whether a member of `home` reads of `other` only what is at hand when both are one kernel. */
+  function readsInStep(member: GraphNode, home: Draft, other: Draft): boolean {
+    const isFull = isReduce(member) || sizeOfValue(member.outputs[0]!) === home.rows * home.inner;
+    return [...readsOf(member)].every(([id, relations]) =>
+      !producer.has(id) || find(producer.get(id)!) !== other ||
+      relations.every((r) => home.kind === "row" ? fitsRow(sizeOfValue(id), r, home, isFull) : r.at === "same")
+    );
   }
   function packsAll(home: Draft, members: readonly GraphNode[]): boolean {
     return members.every((member) => packs({ ...home, members: [...members] }, home, member));
@@ -278,7 +287,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     }
   }
   for (const id of stored) buffered.add(id);
-  const groups = sortDrafts(live).map((draft): Group => ({
+  const groups = sortDrafts(live, place).map((draft): Group => ({
     kind: draft.kind,
     rows: draft.rows,
     inner: draft.inner,
@@ -320,7 +329,12 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
 }
 
 /** Whether a value read at a relation is at hand inside a row kernel, for a reader that runs over whole rows or once a row. */
-function fitsRow(size: number, relation: Relation, shape: Pick<Draft, "rows" | "inner">, readerIsFull: boolean): boolean {
+function fitsRow(
+  size: number,
+  relation: Relation,
+  shape: Pick<Draft, "rows" | "inner">,
+  readerIsFull: boolean,
+): boolean {
   const isFull = size === shape.rows * shape.inner;
   if (!readerIsFull) return relation.at === "same" && size === shape.rows && (!isFull || shape.inner === 1);
   if (relation.at === "same") return isFull;
@@ -336,7 +350,7 @@ function rowBroadcast(from: Shape, to: Shape): number | null {
 }
 
 /** Groups in dependency order, otherwise in order of creation, so that the backward pass frees what it is done with. */
-function sortDrafts(drafts: readonly Draft[]): Draft[] {
+function sortDrafts(drafts: readonly Draft[], place: ReadonlyMap<GraphNode, number>): Draft[] {
   const done = new Set<Draft>();
   const sorted: Draft[] = [];
   const resolve = (draft: Draft): Draft => {
@@ -344,7 +358,7 @@ function sortDrafts(drafts: readonly Draft[]): Draft[] {
     while (at.merged) at = at.merged;
     return at;
   };
-  for (const root of drafts.toSorted((a, b) => a.members[0]!.outputs[0]! - b.members[0]!.outputs[0]!)) {
+  for (const root of drafts.toSorted((a, b) => place.get(a.members[0]!)! - place.get(b.members[0]!)!)) {
     const stack = [{ draft: root, entered: false }];
     while (stack.length > 0) {
       const frame = stack.at(-1)!;
@@ -425,7 +439,8 @@ function chooseAnchors(graph: Graph, producer: ReadonlyMap<ValueId, GraphNode>, 
       if (made === undefined || anchored.has(made)) return;
       const { prologue } = node.primitive.lower as Extract<Lowering<unknown>, { as: "kernel" }>;
       const arithmetic = (costs.get(id) ?? 0) - (leaves.get(id)?.size ?? 0);
-      if (!prologue?.includes(i) || arithmetic > MAX_PROLOGUE_COST || !isContiguous(made)) anchored.add(made);
+      const fuses = prologue?.includes(i) && arithmetic <= MAX_PROLOGUE_COST && isContiguous(made);
+      if (!fuses && !isRenaming(made)) anchored.add(made);
     });
   }
   // A pulled expression must not bind more buffers than a kernel has.
@@ -441,12 +456,25 @@ function chooseAnchors(graph: Graph, producer: ReadonlyMap<ValueId, GraphNode>, 
   }
   return anchored;
 
+  /** Reshapes alone change no element: a kernel binds the buffer behind them. */
+  function isRenaming(node: GraphNode): boolean {
+    if (node.primitive.lower.as !== "view" || !node.primitive.lower.linear) return false;
+    const source = producer.get(node.inputs[0]!);
+    return source === undefined || anchored.has(source) || isRenaming(source);
+  }
+
   /** A prologue must keep vec4 loads: bf16 and f16 casts, reshapes. Anything scattered is copied once instead. */
   function isContiguous(node: GraphNode): boolean {
     const { lower } = node.primitive;
-    if (lower.as === "expr") return node.inputs.every((id) => !producer.has(id) || anchored.has(producer.get(id)!) || isContiguous(producer.get(id)!));
+    if (lower.as === "expr") {
+      return node.inputs.every((id) =>
+        !producer.has(id) || anchored.has(producer.get(id)!) || isContiguous(producer.get(id)!)
+      );
+    }
     return lower.as === "view" && lower.linear === true &&
-      node.inputs.every((id) => !producer.has(id) || anchored.has(producer.get(id)!) || isContiguous(producer.get(id)!));
+      node.inputs.every((id) =>
+        !producer.has(id) || anchored.has(producer.get(id)!) || isContiguous(producer.get(id)!)
+      );
   }
 }
 

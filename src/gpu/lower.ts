@@ -55,7 +55,9 @@ export function lowerGroup(
   inPlace: ReadonlyMap<BufferRef, BufferRef>,
 ): Lowered {
   // A group without elements has nothing to run; its buffers exist and are never read.
-  if (group.kind !== "kernel" && group.rows * group.inner === 0 && group.rows === 0) return { dispatches: [], scratch: [] };
+  if (group.kind !== "kernel" && group.rows * group.inner === 0 && group.rows === 0) {
+    return { dispatches: [], scratch: [] };
+  }
   switch (group.kind) {
     case "map":
       return { dispatches: [lowerMap(graph, fusion, group, adapter, inPlace)], scratch: [] };
@@ -135,7 +137,9 @@ function lowerMap(
   const index = lanes === 4 ? emitter.bind("id * 4u") : "id";
   // All loads come before the first store: a result may lie in the buffer of an argument.
   const values = group.stored.map((id) => emitter.value(id, emitter.linear(graph.avals[id]!.shape, index), lanes));
-  group.stored.forEach((id, i) => emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, index, values[i]!, lanes)));
+  group.stored.forEach((id, i) =>
+    emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, index, values[i]!, lanes))
+  );
   return finish(labelOf(group), module, Math.ceil(group.rows / lanes), adapter, emitter.text);
 }
 
@@ -150,7 +154,10 @@ function lowerRow(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTr
   const isFull = (id: ValueId) => sizeOf(graph.avals[id]!.shape) === rows * inner;
   function overRow(visit: (index: string) => void): void {
     const at = emitter.fresh();
-    emitter.block(`for (var ${at} = 0u; ${at} < ${inner}u; ${at} += ${lanes}u)`, () => visit(emitter.enterRow("id", at, inner)));
+    emitter.block(
+      `for (var ${at} = 0u; ${at} < ${inner}u; ${at} += ${lanes}u)`,
+      () => visit(emitter.enterRow("id", at, inner)),
+    );
   }
   function at(id: ValueId, index: string): Index {
     return emitter.linear(graph.avals[id]!.shape, index);
@@ -229,7 +236,8 @@ function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: Adapte
   const valueOf = new Map<number, ValueId>();
   inputs.forEach(({ id }, i) => valueOf.set(id, head.inputs[i]!));
   outputs.forEach(({ id }, i) => valueOf.set(id, head.outputs[i]!));
-  const refOf = ({ id }: Operand): BufferRef => valueOf.has(id) ? bufferOf(valueOf.get(id)!) : `${bufferOf(head.outputs[0]!)}.${id}`;
+  const refOf = ({ id }: Operand): BufferRef =>
+    valueOf.has(id) ? bufferOf(valueOf.get(id)!) : `${bufferOf(head.outputs[0]!)}.${id}`;
   const hasEpilogue = group.members.length > 1;
   let operands = inputs.length + outputs.length;
 
@@ -280,7 +288,13 @@ function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: Adapte
   /** A module function that evaluates a pulled input. */
   function pulledFunction(module: ModuleWriter, id: ValueId, lanes: 1 | 4): string {
     const name = `pull_${id}_${lanes}`;
-    const emitter = new Emitter(graph, fusion.producer, module, (value) => fusion.buffered.has(value), `p${id}_${lanes}_`);
+    const emitter = new Emitter(
+      graph,
+      fusion.producer,
+      module,
+      (value) => fusion.buffered.has(value),
+      `p${id}_${lanes}_`,
+    );
     const { shape, dtype } = graph.avals[id]!;
     const value = emitter.value(id, emitter.linear(shape, "at"), lanes);
     module.prelude(name, `fn ${name}(at: u32) -> ${wgslType(dtype, lanes)} {\n${emitter.text}\nreturn ${value};\n}`);
@@ -300,10 +314,16 @@ function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: Adapte
     );
     const result = head.outputs[0]!;
     emitter.know(result, "at", lanes, "result");
-    if (lanes === 4) ["x", "y", "z", "w"].forEach((c, k) => emitter.know(result, k === 0 ? "at" : emitter.bind(`at + ${k}u`), 1, `result.${c}`));
+    if (lanes === 4) {
+      ["x", "y", "z", "w"].forEach((c, k) =>
+        emitter.know(result, k === 0 ? "at" : emitter.bind(`at + ${k}u`), 1, `result.${c}`)
+      );
+    }
     for (const id of group.stored) {
       const { shape, dtype } = graph.avals[id]!;
-      emitter.line(module.store(bufferOf(id), dtype, "at", emitter.value(id, emitter.linear(shape, "at"), lanes), lanes));
+      emitter.line(
+        module.store(bufferOf(id), dtype, "at", emitter.value(id, emitter.linear(shape, "at"), lanes), lanes),
+      );
     }
     const t = wgslType(graph.avals[result]!.dtype, lanes);
     module.prelude(name, `fn ${name}(at: u32, result: ${t}) {\n${emitter.text}\n}`);
@@ -316,7 +336,10 @@ function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: Adapte
     outputs,
     scratch(shape: Shape, dtype: DType): Operand {
       const made: Operand = { shape, dtype, id: operands++ };
-      scratch.push({ buffer: refOf(made), bytes: Math.max(16, Math.ceil(sizeOf(shape) * bytesPerElement(dtype) / 16) * 16) });
+      scratch.push({
+        buffer: refOf(made),
+        bytes: Math.max(16, Math.ceil(sizeOf(shape) * bytesPerElement(dtype) / 16) * 16),
+      });
       return made;
     },
     dispatch,

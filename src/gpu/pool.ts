@@ -31,7 +31,11 @@ export function sizeClass(bytes: number): number {
 }
 
 function megabytes(bytes: number): string {
-  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${bytes} bytes`;
+  return bytes >= 1e9
+    ? `${(bytes / 1e9).toFixed(1)} GB`
+    : bytes >= 1e6
+    ? `${(bytes / 1e6).toFixed(1)} MB`
+    : `${bytes} bytes`;
 }
 
 /** Creates, recycles and counts buffers. */

@@ -12,6 +12,7 @@ import { type Dispatch, lowerGroup } from "./lower.ts";
 import type { BufferRef } from "./module.ts";
 import { planSlots, type Slot } from "./slots.ts";
 import { splitReductions } from "./split.ts";
+import { widenKernels } from "./widen.ts";
 
 /** Where a result of a program comes from. */
 export type Result =
@@ -57,14 +58,16 @@ interface Takeover {
 
 /** Compiles a frozen graph. Pure: nothing is asked of a device. */
 export function compileProgram(frozen: Graph, options: CompileOptions): Program {
-  const graph = splitReductions(simplify(frozen));
+  const graph = splitReductions(widenKernels(simplify(frozen)));
   const fusion = fuse(graph, options);
   const dispatches: Dispatch[] = [];
   const sizes = new Map<BufferRef, number>();
   const argumentIds = [...graph.inputs, ...graph.constants.map(({ value }) => value)];
   const takeovers = planTakeovers(graph, fusion, argumentIds, options.donated ?? []);
   const inPlace = new Map<BufferRef, BufferRef>();
-  for (const [id, { argument, inPlace: same }] of takeovers) if (same) inPlace.set(`%${argumentIds[argument]}`, `%${id}`);
+  for (const [id, { argument, inPlace: same }] of takeovers) {
+    if (same) inPlace.set(`%${argumentIds[argument]}`, `%${id}`);
+  }
   for (const group of fusion.groups) {
     const lowered = lowerGroup(graph, fusion, group, options.adapter, inPlace);
     dispatches.push(...lowered.dispatches);
@@ -159,7 +162,9 @@ function print(
   const lines = dispatches.map(({ label: kernel, bindings, workgroups }, i) => {
     const reads = bindings.filter(({ access }) => access === "read").map(({ buffer }) => nameOf(buffer));
     const writes = bindings.filter(({ access }) => access !== "read").map(({ buffer }) => nameOf(buffer));
-    return `  ${String(i).padStart(3)}  ${kernel}  [${workgroups.join(" x ")}]  (${reads.join(", ")}) -> ${writes.join(", ")}`;
+    return `  ${String(i).padStart(3)}  ${kernel}  [${workgroups.join(" x ")}]  (${reads.join(", ")}) -> ${
+      writes.join(", ")
+    }`;
   });
   const takeovers = results.filter((result) => result.from === "kernel" && result.takes !== null).length;
   return [

@@ -33,7 +33,11 @@ export class Pipelines {
     if (known) return known;
     this.#device.pushErrorScope("validation");
     const module = this.#device.createShaderModule({ label, code: wgsl });
-    const pipeline = this.#device.createComputePipeline({ label, layout: "auto", compute: { module, entryPoint: "main" } });
+    const pipeline = this.#device.createComputePipeline({
+      label,
+      layout: "auto",
+      compute: { module, entryPoint: "main" },
+    });
     this.#device.popErrorScope().then((error) => {
       if (error) onError(compileError(label, wgsl, error.message));
     });
@@ -156,9 +160,9 @@ function expectBindable(program: Program, device: GPUDevice): void {
   const largest = Math.max(0, ...program.slots.map(({ bytes }) => bytes), ...program.results.map(({ bytes }) => bytes));
   if (largest <= limit) return;
   throw new OutOfMemoryError("limits/binding", {
-    summary: `Cannot bind ${(largest / 2 ** 20).toFixed(0)} MiB in ${program.label}: it exceeds maxStorageBufferBindingSize ${
-      (limit / 2 ** 20).toFixed(0)
-    } MiB`,
+    summary: `Cannot bind ${
+      (largest / 2 ** 20).toFixed(0)
+    } MiB in ${program.label}: it exceeds maxStorageBufferBindingSize ${(limit / 2 ** 20).toFixed(0)} MiB`,
     fix: "use a smaller batch, split the tensor, store f16 or bf16, or init() on an adapter with a higher limit",
     details: { largest, limit },
   });

@@ -82,10 +82,16 @@ export interface CausalSelfAttentionLayer extends Layer<CausalSelfAttentionParam
   decode(params: CausalSelfAttentionParams, x: Tensor, cache: AttentionCache, positions: Tensor): CachedOutput;
 }
 
+/** Each [..., S, H, C]. */
 interface Heads {
   readonly queries: Tensor;
   readonly keys: Tensor;
   readonly values: Tensor;
+}
+
+/** The layer's result, and the keys and values [..., S, H, C] behind it. */
+interface Attended extends Omit<Heads, "queries"> {
+  readonly hidden: Tensor;
 }
 
 function expectRoom(x: Tensor, room: number): void {
@@ -150,7 +156,7 @@ export function causalSelfAttention(options: CausalSelfAttentionOptions): Causal
   const qkvLayer = linear({ inputs: width, outputs: 3 * inner, bias, scale });
   const outputLayer = linear({ inputs: inner, outputs: width, bias, scale: outputScale });
 
-  /** Queries, keys and values of [..., S, D], each [..., S, H, C]; the first two rotated. */
+  /** Queries, keys and values of [..., S, D]; the first two rotated. */
   function project(params: CausalSelfAttentionParams, x: Tensor, positions: Tensor): Heads {
     const joined = qkvLayer.apply(params.qkv, x); // [..., S, 3·H·C]
     const [queries, keys, values] = splitAxis(joined, -1, 3).map((part) =>
@@ -163,12 +169,11 @@ export function causalSelfAttention(options: CausalSelfAttentionOptions): Causal
     };
   }
 
-  function attend(params: CausalSelfAttentionParams, x: Tensor): CachedOutput {
-    const projected = project(params, x, arange(x.shape.at(-2)!));
-    const { queries, keys, values } = mapHeads(projected, (part) => swapAxes(part, -3, -2)); // [..., H, S, C]
-    const attended = swapAxes(causalAttention(queries, keys, values), -3, -2); // [..., S, H, C]
+  function attend(params: CausalSelfAttentionParams, x: Tensor): Attended {
+    const { queries, keys, values } = project(params, x, arange(x.shape.at(-2)!));
+    const attended = causalAttention(queries, keys, values, { layout: "rowMajor" }); // [..., S, H, C]
     const merged = reshape(attended, [...x.shape.slice(0, -1), inner]);
-    return { hidden: outputLayer.apply(params.output, merged), cache: { keys, values } };
+    return { hidden: outputLayer.apply(params.output, merged), keys, values };
   }
 
   return {
@@ -180,9 +185,10 @@ export function causalSelfAttention(options: CausalSelfAttentionOptions): Causal
     apply: (params: CausalSelfAttentionParams, x: Tensor): Tensor => attend(params, x).hidden,
     prefill(params: CausalSelfAttentionParams, x: Tensor, room: number): CachedOutput {
       expectRoom(x, room);
-      const { hidden, cache } = attend(params, x);
-      const free: readonly [number, number] = [0, room - x.shape[1]!];
-      return { hidden, cache: { keys: pad(cache.keys, [0, 0, free, 0]), values: pad(cache.values, [0, 0, free, 0]) } };
+      const { hidden, keys, values } = attend(params, x);
+      const free = [0, room - x.shape[1]!] as const;
+      const [keptKeys, keptValues] = [keys, values].map((part) => pad(swapAxes(part, 1, 2), [0, 0, free, 0]));
+      return { hidden, cache: { keys: keptKeys!, values: keptValues! } }; // [B, H, M, C]
     },
     decode(params: CausalSelfAttentionParams, x: Tensor, cache: AttentionCache, positions: Tensor): CachedOutput {
       const batch = x.shape[0]!;
@@ -197,8 +203,4 @@ export function causalSelfAttention(options: CausalSelfAttentionOptions): Causal
       return { hidden: outputLayer.apply(params.output, reshape(attended, [batch, inner])), cache: kept };
     },
   };
-}
-
-function mapHeads({ queries, keys, values }: Heads, f: (part: Tensor) => Tensor): Heads {
-  return { queries: f(queries), keys: f(keys), values: f(values) };
 }

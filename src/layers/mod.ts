@@ -36,6 +36,7 @@ export {
   type TransformerBlockParams,
 } from "./transformer_block.ts";
 export {
+  type BodyParams,
   type DecodeOutput,
   type DecodeState,
   type PrefillInput,

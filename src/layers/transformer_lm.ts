@@ -35,8 +35,11 @@ import {
   type TransformerBlockParams,
 } from "./transformer_block.ts";
 
+/** Parameters of a body, or of any of several. */
+export type BodyParams<B> = B extends { init(key: Key): infer P } ? P : never;
+
 /** Options of {@linkcode transformerLm}. */
-export interface TransformerLmOptions<P> {
+export interface TransformerLmOptions<B extends BlockBody<unknown>> {
   /** Number of token ids, 256 (bytes) by default. */
   readonly vocabulary?: number;
   /** Width of the hidden states. */
@@ -46,7 +49,7 @@ export interface TransformerLmOptions<P> {
   /** Attention heads. */
   readonly heads: number;
   /** Makes the body of block `layer`, 0..layers-1: `feedForward`, `moe` or a layer like them, of the model's width. */
-  readonly body: (layer: number) => BlockBody<P>;
+  readonly body: (layer: number) => B;
   /** Channels of a head, width / heads by default. */
   readonly headWidth?: number;
   /** About how many times slower the slowest channels turn with the position than the fastest; 10000 by default. */
@@ -179,7 +182,10 @@ function expectIds(ids: Tensor, rank: number): void {
  * assertEquals(plans.map((plan) => plan?.experts ?? 0), [0, 4]);
  * ```
  */
-export function transformerLm<P>(options: TransformerLmOptions<P>): TransformerLmLayer<P> {
+export function transformerLm<B extends BlockBody<unknown>>(
+  options: TransformerLmOptions<B>,
+): TransformerLmLayer<BodyParams<B>> {
+  type P = BodyParams<B>;
   expectOptions("transformerLm", {
     vocabulary: positiveCount.optional(),
     width: positiveCount,
@@ -210,7 +216,7 @@ export function transformerLm<P>(options: TransformerLmOptions<P>): TransformerL
     transformerBlock({
       width,
       attention,
-      body: options.body(layer),
+      body: options.body(layer) as BlockBody<P>,
       norm,
       dropout,
       ...(epsilon === undefined ? {} : { epsilon }),

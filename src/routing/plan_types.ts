@@ -24,7 +24,7 @@ export interface PlanStats {
  * Which expert treats which token, and with what weight: a tree of tensors with static shapes.
  *
  * Rows are the kept assignments, grouped by expert, in the order of their assignment ids inside an expert. Rows from
- * `expertOffsets[E]` on are unused. All index fields are discrete; `weight` and `aux` are differentiable.
+ * `expertOffsets[E]` on are unused; they hold the dropped assignments, so `rowAssign` is a permutation of 0..A-1. All index fields are discrete; `weight` and `aux` are differentiable.
  */
 export interface DispatchPlan {
   /** T, static. */
@@ -43,7 +43,7 @@ export interface DispatchPlan {
   readonly assignRow: Tensor;
   /** Combination weight by assignment, f32[A]: the only differentiable field besides `aux`. */
   readonly weight: Tensor;
-  /** First assignment of each token and, last, A: u32[T + 1]. Absent if every token has A / T assignments. */
+  /** First assignment of each token and, last, how many are in use: u32[T + 1]. Absent if every token has A / T assignments. */
   readonly tokenOffsets?: Tensor;
   /** Whether `weight` scales what an expert puts out or what it takes in. */
   readonly scaleAt: "output" | "input";

@@ -134,12 +134,12 @@ export function gatedRouter(name: string, options: TopKRouterOptions): Router<To
 
   function route(params: TopKRouterParams, tokens: Tokens, context: RouteContext = {}): DispatchPlan {
     const { mask, sequenceLength } = tokens;
-    const count = expectTokens(name, tokens);
+    const tokenCount = expectTokens(name, tokens);
     const logits = gateLogits(name, params, tokens, context, options);
     const scored = scoreLogits(logits, options.score ?? "softmax");
     const { indices } = topK(logits, k);
     const choices = maskChoices(indices, mask, experts);
-    const groups = routingGroups({ tokens: count, groupSize: options.groupSize, sequenceLength });
+    const groups = routingGroups({ tokens: tokenCount, groupSize: options.groupSize, sequenceLength });
     const factor = context.train === true ? capacityFactor : evalCapacityFactor;
     const plan = planFromTopK({
       experts,

@@ -6,11 +6,13 @@ import type { Tensor } from "../../src/core/tensor.ts";
 import { leavesOf, mapTree } from "../../src/core/tree.ts";
 import { feedForward } from "../../src/layers/feed_forward.ts";
 import { languageModelLoss } from "../../src/layers/language_model_loss.ts";
-import { type DecodeState, transformerLm } from "../../src/layers/transformer_lm.ts";
+import { moe } from "../../src/layers/moe.ts";
+import { type DecodeState, transformerLm, type TransformerLmLayer } from "../../src/layers/transformer_lm.ts";
 import { cast } from "../../src/ops/cast.ts";
 import { scalar, tensor, zeros } from "../../src/ops/creation.ts";
 import { key } from "../../src/ops/random.ts";
 import type { DispatchPlan } from "../../src/routing/plan_types.ts";
+import { topKRouter } from "../../src/routing/top_k_router.ts";
 import { checkLayer } from "../support/check_layer.ts";
 import { assertClose, type Tolerance } from "../support/check_primitive.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
@@ -25,6 +27,18 @@ const model = transformerLm({
   layers: 2,
   heads: 3,
   body: (layer) => feedForward({ width: 6, inner: 4 + layer }),
+  deviation: 0.5,
+});
+
+const sparse = transformerLm({
+  vocabulary: VOCABULARY,
+  width: 6,
+  layers: 2,
+  heads: 1,
+  body: (layer) =>
+    layer === 0
+      ? feedForward({ width: 6, inner: 4 })
+      : moe({ router: topKRouter({ width: 6, experts: 3, k: 2, weights: "normalized" }), width: 6, inner: 5 }),
   deviation: 0.5,
 });
 
@@ -77,26 +91,54 @@ oracleTest("transformerLm() does not let a later token change an earlier predict
   }
 });
 
-gpuTest(
-  "transformerLm() generates with a cache what it computes at once, with one trace for all positions",
-  async () => {
-    const params = model.init(key(1));
-    const whole = await model.apply(params, { ids: idsOf(IDS) }).logits.data();
-    const step = jit((token: Tensor, state: DecodeState) => model.decodeStep(params, token, state), { donate: [1] });
-    let { logits, state } = model.prefill(params, { ids: idsOf(IDS.map((row) => row.slice(0, 3))) }, 7);
-    for (let position = 2; position < 7; position++) {
-      const data = await logits.data();
-      for (const row of [0, 1]) {
-        const found = Array.from(data).slice(row * VOCABULARY, (row + 1) * VOCABULARY);
-        assertClose(found, rowAt(whole, row, position, 7), CLOSE, `sequence ${row}, position ${position}`);
-      }
-      if (position === 6) break;
-      ({ logits, state } = step(tensor(IDS.map((row) => row[position + 1]!), { dtype: "u32" }), state));
+async function checkGeneration<P>(generator: TransformerLmLayer<P>): Promise<void> {
+  const params = generator.init(key(1));
+  const whole = await generator.apply(params, { ids: idsOf(IDS) }).logits.data();
+  const step = jit((token: Tensor, before: DecodeState) => {
+    const { logits, state } = generator.decodeStep(params, token, before);
+    return { logits, state };
+  }, { donate: [1] });
+  let { logits, state } = generator.prefill(params, { ids: idsOf(IDS.map((row) => row.slice(0, 3))) }, 7);
+  for (let position = 2; position < 7; position++) {
+    const data = await logits.data();
+    for (const row of [0, 1]) {
+      const found = Array.from(data).slice(row * VOCABULARY, (row + 1) * VOCABULARY);
+      assertClose(found, rowAt(whole, row, position, 7), CLOSE, `sequence ${row}, position ${position}`);
     }
-    assertEquals(step.traces, 1);
-    assertEquals([...await state.positions.data()], [7, 7]);
-  },
-);
+    if (position === 6) break;
+    ({ logits, state } = step(tensor(IDS.map((row) => row[position + 1]!), { dtype: "u32" }), state));
+  }
+  assertEquals(step.traces, 1);
+  assertEquals([...await state.positions.data()], [7, 7]);
+}
+
+gpuTest("transformerLm() generates with a cache what it computes at once, with one trace", async () => {
+  await checkGeneration(model);
+});
+
+gpuTest("transformerLm() generates through routed bodies what it computes at once", async () => {
+  await checkGeneration(sparse);
+});
+
+oracleTest("transformerLm() returns the plan of each routed body, and its losses reach the gate", async () => {
+  const params = sparse.init(key(1));
+  const { plans } = sparse.apply(params, { ids: idsOf(IDS) });
+  assertEquals(plans.map((plan) => plan?.assignments ?? null), [null, 28]);
+  const gradients = grad((p: typeof params) => {
+    const output = sparse.apply(p, { ids: idsOf(IDS) });
+    return languageModelLoss(output, idsOf(IDS), { coefficients: { balance: 0.1 } }).loss;
+  })(params);
+  for (const [path, leaf] of leavesOf(gradients)) {
+    assertEquals((await leaf.data()).some((value) => value !== 0), true, path);
+  }
+});
+
+oracleTest("transformerLm() routes padding nowhere", async () => {
+  const mask = tensor([[true, true, true, true, true, true, true], [true, true, true, false, false, false, false]]);
+  const { plans } = sparse.apply(sparse.init(key(1)), { ids: idsOf(IDS), mask });
+  const counts = Array.from(await plans[1]!.stats.counts.data());
+  assertEquals(counts.reduce((sum, count) => sum + count, 0), 2 * 10);
+});
 
 oracleTest("transformerLm() generates from prompts of different lengths side by side", async () => {
   const params = model.init(key(1));

@@ -1,0 +1,63 @@
+/**
+ * Registers a question's workloads with `deno bench`.
+ *
+ * An iteration submits as many calls as fill {@linkcode TURN_MS} and waits once, so that Deno's wait of about 11 ms is
+ * a small part of it. Names say how many calls that are, with shapes and units; `deno task bench` prints rates and
+ * ratios, subtracts the wait and interleaves, so prefer it for figures.
+ *
+ * @module
+ */
+import { init, own, settle } from "../mod.ts";
+import { callsPerTurn, type Contender, measureWait, type Question, type Workload } from "./harness.ts";
+import { formatCount, formatWork } from "./format.ts";
+
+/** How long one iteration lasts at least, in milliseconds. */
+const TURN_MS = 50;
+
+/** Iterations that are measured; each is long, so few are enough. */
+const ITERATIONS = 10;
+
+/**
+ * Checks and registers a question's workloads if the file that holds it was started by `deno bench`.
+ *
+ * @param meta The file's `import.meta`. Where another program imports the file, nothing happens.
+ */
+export async function registerBenches(question: Question, meta: ImportMeta): Promise<void> {
+  // `deno bench` runs each file as the main module of a worker, yet import.meta.main is true only under `deno run`.
+  if (Deno.mainModule !== meta.url || meta.main) return;
+  const device = await init();
+  const waitMs = await measureWait();
+  for (const workload of question.workloads(device)) {
+    const { contenders, verify } = await workload.build();
+    await verify();
+    for (const [place, contender] of contenders.entries()) {
+      const calls = await callsPerTurn(contender, { turnMs: TURN_MS, waitMs, rounds: ITERATIONS });
+      register(question, workload, contender, { calls, baseline: place === 0 && contenders.length > 1 });
+    }
+  }
+}
+
+function register(
+  question: Question,
+  { name, shapes }: Workload,
+  contender: Contender,
+  { calls, baseline }: { readonly calls: number; readonly baseline: boolean },
+): void {
+  const { flop, bytes, items } = contender.work;
+  const total = {
+    flop: flop * calls,
+    bytes: bytes * calls,
+    ...(items === undefined ? {} : { items: { name: items.name, count: items.count * calls } }),
+  };
+  Deno.bench({
+    name: `${question.name} ${name}, ${contender.name}: ${shapes}; ${formatCount(calls, "call")}, ${formatWork(total)}`,
+    group: `${question.name} ${name}`,
+    baseline,
+    n: ITERATIONS,
+    warmup: 1,
+    async fn() {
+      for (let call = 0; call < calls; call++) own(contender.run())[Symbol.dispose]();
+      await settle();
+    },
+  });
+}

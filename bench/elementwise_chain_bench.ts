@@ -1,0 +1,46 @@
+/**
+ * Does a chain of elementwise ops run as one kernel, at the speed of memory?
+ *
+ * @module
+ */
+import { add, type DeviceInfo, gelu, jit, key, mul, read, realize, sub, type Tensor, uniform } from "../mod.ts";
+import { registerBenches } from "./deno_bench.ts";
+import type { Built, Question } from "./harness.ts";
+import { expectClose, hostGelu } from "./verify.ts";
+
+const MILLION = 2 ** 20;
+
+/** Five ops on one array: what a position-wise part of a network looks like. */
+function chain(x: Tensor): Tensor {
+  return sub(mul(gelu(add(mul(x, 1.5), 0.25), { approximate: "tanh" }), x), 0.5);
+}
+
+function hostChain(x: number): number {
+  return hostGelu(x * 1.5 + 0.25) * x - 0.5;
+}
+
+function build(size: number): Built {
+  const inputs = realize({ x: uniform(key(1), [size], { min: -4, max: 4 }) });
+  const compiled = jit(chain, { name: "elementwise chain" });
+  async function verify(): Promise<void> {
+    const { x, y } = await read({ ...inputs, y: compiled(inputs.x) });
+    expectClose("chain", y, Float64Array.from(x, hostChain), 1);
+  }
+  // gelu counts as eight operations: its cube, the sums and products around tanh, and tanh as one.
+  const work = { flop: 12 * size, bytes: 8 * size };
+  return { contenders: [{ name: "fused", work, run: () => compiled(inputs.x) }], inputs, verify };
+}
+
+/** The question for `deno task bench`. */
+export const elementwiseChainQuestion: Question = {
+  name: "elementwise_chain",
+  asks: "Does a chain of elementwise ops run as one kernel, at the speed of memory?",
+  workloads: ({ software }: DeviceInfo) =>
+    (software ? [1, 16] : [1, 16, 32]).map((millions) => ({
+      name: `${millions}Mi`,
+      shapes: `f32[${millions * MILLION}]`,
+      build: () => build(millions * MILLION),
+    })),
+};
+
+await registerBenches(elementwiseChainQuestion, import.meta);

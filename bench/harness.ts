@@ -1,0 +1,161 @@
+/**
+ * What a benchmark is and how it is timed.
+ *
+ * A question has workloads, a workload has contenders that do comparable work. Every contender is checked against a
+ * definition before anything is timed. Contenders take turns, round after round, so that what else the machine does
+ * falls on all alike; ratios are taken within a round. A round submits many calls and waits once, because waiting costs
+ * about 11 ms in Deno however little is queued.
+ *
+ * @module
+ */
+import { type DeviceInfo, memory, own, settle } from "../mod.ts";
+
+/** What one call does, by definition and not by what a kernel happens to do. */
+export interface Work {
+  /** Useful arithmetic, 0 if that is not what the work is about. */
+  readonly flop: number;
+  /** Least traffic with memory: inputs read once, outputs written once. */
+  readonly bytes: number;
+  /** What else the work may be counted in, such as tokens. */
+  readonly items?: { readonly name: string; readonly count: number };
+}
+
+/** One way of doing the work. */
+export interface Contender {
+  /** Short name, such as `execute`. */
+  readonly name: string;
+  /** What a call does. */
+  readonly work: Work;
+  /** Submits one call and returns the tree it made, which the harness releases at once. Awaits nothing. */
+  run(): unknown;
+}
+
+/** Contenders ready to run. */
+export interface Built {
+  /** The contenders; ratios are to the first one. */
+  readonly contenders: readonly Contender[];
+  /** The tree of tensors they share, released when the workload is over. */
+  readonly inputs: unknown;
+  /** Compares what every contender computes with its definition. Runs before anything is timed. */
+  verify(): Promise<void>;
+}
+
+/** Contenders, shapes and data. */
+export interface Workload {
+  /** Short name, unique in its question. */
+  readonly name: string;
+  /** The shapes, for people. */
+  readonly shapes: string;
+  /** Makes data and compiles. */
+  build(): Built | Promise<Built>;
+}
+
+/** A question that its workloads answer. */
+export interface Question {
+  /** Short name, unique among questions. */
+  readonly name: string;
+  /** The question in words. */
+  readonly asks: string;
+  /** The workloads that suit a device: sizes a GPU needs to be busy take minutes on a software adapter. */
+  workloads(device: DeviceInfo): readonly Workload[];
+}
+
+/** How long and how often to measure. */
+export interface TimingOptions {
+  /** Rounds in which every contender has its turn. */
+  readonly rounds: number;
+  /** How long a turn lasts at least, in milliseconds. */
+  readonly turnMs: number;
+  /** What waiting for an idle device costs, in milliseconds: subtracted from every turn. See {@linkcode measureWait}. */
+  readonly waitMs: number;
+}
+
+/** What was measured for one contender. */
+export interface Timing {
+  /** The contender's name. */
+  readonly contender: string;
+  /** Calls submitted in a turn before the one wait. */
+  readonly calls: number;
+  /** Milliseconds a call took in each round. */
+  readonly callMs: readonly number[];
+  /** GPU buffers created in all rounds together; 0 in a steady state. */
+  readonly allocations: number;
+}
+
+/** More submissions than this queue up no better, and a turn must end even if a call takes no time at all. */
+const MOST_CALLS = 4096;
+
+/** Submits calls, waits once and returns the milliseconds it took, wait included. */
+async function turn(contender: Contender, calls: number): Promise<number> {
+  const start = performance.now();
+  for (let call = 0; call < calls; call++) own(contender.run())[Symbol.dispose]();
+  await settle();
+  return performance.now() - start;
+}
+
+/** Measures what one wait costs while nothing is queued: the median of seven, in milliseconds. */
+export async function measureWait(): Promise<number> {
+  await settle();
+  const waits: number[] = [];
+  for (let i = 0; i < 7; i++) {
+    const start = performance.now();
+    await settle();
+    waits.push(performance.now() - start);
+  }
+  return median(waits);
+}
+
+/** Finds how many calls fill a turn. The first call is not counted: it may still compile pipelines. */
+export async function callsPerTurn(contender: Contender, { turnMs, waitMs }: TimingOptions): Promise<number> {
+  await turn(contender, 1);
+  for (let calls = 1;; calls = Math.min(MOST_CALLS, calls * 4)) {
+    const elapsedMs = Math.max(await turn(contender, calls) - waitMs, 1e-3);
+    if (elapsedMs >= turnMs) return calls;
+    // Below a third of the target the estimate is too rough to extrapolate from.
+    if (elapsedMs >= turnMs / 3) return Math.min(MOST_CALLS, Math.ceil(calls * turnMs / elapsedMs));
+    if (calls >= MOST_CALLS) return calls;
+  }
+}
+
+/** Times contenders in turns. What they compute must have been verified. */
+export async function timeInTurns(contenders: readonly Contender[], options: TimingOptions): Promise<Timing[]> {
+  const entrants = [];
+  for (const contender of contenders) {
+    entrants.push({ contender, calls: await callsPerTurn(contender, options), callMs: [] as number[], allocations: 0 });
+  }
+  for (let round = 0; round < options.rounds; round++) {
+    for (let place = 0; place < entrants.length; place++) {
+      // Another one starts each round, so that nobody always follows the same neighbor.
+      const entrant = entrants[(round + place) % entrants.length]!;
+      const before = memory().allocations;
+      const elapsedMs = await turn(entrant.contender, entrant.calls);
+      entrant.callMs.push(Math.max(elapsedMs - options.waitMs, 1e-6) / entrant.calls);
+      entrant.allocations += memory().allocations - before;
+    }
+  }
+  return entrants.map(({ contender, ...timing }) => ({ contender: contender.name, ...timing }));
+}
+
+/** Builds and verifies a workload, hands it to a function and releases its inputs whatever happens. */
+export async function withBuilt<T>(workload: Workload, use: (built: Built) => Promise<T>): Promise<T> {
+  const built = await workload.build();
+  try {
+    await built.verify();
+    return await use(built);
+  } finally {
+    own(built.inputs)[Symbol.dispose]();
+    await settle();
+  }
+}
+
+/** The median. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** The median over rounds of how many times the baseline's time a contender took. */
+export function timeRatio(timing: Timing, baseline: Timing): number {
+  return median(timing.callMs.map((ms, round) => ms / baseline.callMs[round]!));
+}

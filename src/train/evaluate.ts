@@ -1,0 +1,36 @@
+/**
+ * Measuring a model on held-out text.
+ *
+ * @module
+ */
+import { add, crossEntropy, jit, scalar, type Tensor, tensor } from "../../mod.ts";
+import { validationBatches, type ValidationOptions } from "./batches.ts";
+import type { Model, ModelParams } from "./model.ts";
+import { inputsAndTargets } from "./objective.ts";
+
+/** Returns the loss of parameters on the same windows each time, in bits per byte. */
+export type Evaluator = (params: ModelParams) => Promise<number>;
+
+/**
+ * Prepares to measure a model on fixed windows of a text, as many as `maxBatches` allows, spread over all of it.
+ *
+ * Evaluators of the same model share their compiled program where their batches have the same shape.
+ *
+ * @param model The model.
+ * @returns A function from a text and window sizes to an evaluator.
+ */
+export function evaluatorOf(model: Model): (text: Uint8Array, options: ValidationOptions) => Evaluator {
+  const addLoss = jit(function addValidationLoss(params: ModelParams, ids: Tensor, total: Tensor): Tensor {
+    const [inputs, targets] = inputsAndTargets(ids);
+    return add(total, crossEntropy(model.apply(params, { ids: inputs }).logits, targets));
+  });
+  return (text, options) => {
+    const batches = validationBatches(text, options).map(({ tokens, rows, length }) =>
+      tensor(tokens, { shape: [rows, length], dtype: "u32" })
+    );
+    return async (params) => {
+      const total = batches.reduce((sum, ids) => addLoss(params, ids, sum), scalar(0));
+      return await total.item() / batches.length / Math.LN2;
+    };
+  };
+}

@@ -1,0 +1,173 @@
+/**
+ * The training loop of a run: steps in stretches, and between them what is measured, evaluated and saved.
+ *
+ * A stretch ends wherever something is due at a multiple of steps counted from the beginning of the run, so that a
+ * resumed run evaluates and saves at the same steps as one that never stopped.
+ *
+ * @module
+ */
+import { type MetricsRow as StepRow, NonFiniteError, tensor, train } from "../../mod.ts";
+import { trainingBatch } from "./batches.ts";
+import type { TrainConfig } from "./config.ts";
+import type { Evaluator } from "./evaluate.ts";
+import type { MetricsRow } from "./metrics.ts";
+import type { Batch, RunMetrics, RunStep } from "./objective.ts";
+import type { RunPoint } from "./run_files.ts";
+
+/** What a run is trained with, and who is told about it. */
+export interface LoopOptions {
+  /** The configuration. */
+  readonly config: TrainConfig;
+  /** The text to draw batches from. */
+  readonly text: Uint8Array;
+  /** The jitted step. */
+  readonly step: RunStep;
+  /** Measures validation loss every `evalEvery` steps, except at the very end, which is left to the caller. */
+  readonly evaluate: Evaluator;
+  /** Steps between reads of metrics, which wait for the device. */
+  readonly metricsEvery: number;
+  /** Ends training after the step at hand. */
+  readonly signal: AbortSignal;
+  /** Says whether training has taken all the time it may; asked before every step. */
+  readonly isTimeUp: () => boolean;
+  /** Gets each row of metrics. The loop waits for it. */
+  readonly onRow: (row: MetricsRow) => void | Promise<void>;
+  /** Saves the run, every `checkpointEvery` steps and at the end. The loop waits for it. */
+  readonly onCheckpoint: (point: RunPoint) => void | Promise<void>;
+  /** Hears of each step when it is submitted. */
+  readonly onStep?: (step: number) => void;
+}
+
+/** Milliseconds of steps after which timers and signals get a turn. */
+const BREATH_MS = 50;
+
+/**
+ * Trains from a point of a run until its last step, the end of its time or the signal.
+ *
+ * @param start Where to begin; its state is taken over.
+ * @param options What to train with.
+ * @returns Where training ended, saved already.
+ * @throws {NonFiniteError} If the loss is not a number; the last checkpoint is from before.
+ */
+export async function runLoop(start: RunPoint, options: LoopOptions): Promise<RunPoint> {
+  const { config, signal } = options;
+  let point = start;
+  let savedStep = start.step;
+  const isOver = (): boolean => point.step >= config.steps || signal.aborted || options.isTimeUp();
+  while (!isOver()) {
+    const { next, rows, seconds } = await runStretch(point, options);
+    point = next;
+    if (rows.length === 0) break;
+    expectFinite(rows);
+    const began = performance.now();
+    const isEvaluated = point.step % config.evalEvery === 0 && !isOver();
+    const validation = isEvaluated ? { validationBitsPerByte: await options.evaluate(point.state.params) } : {};
+    point = { ...point, seconds: point.seconds + (performance.now() - began) / 1000 };
+    await options.onRow({ ...summarize(rows, config, seconds), seconds: point.seconds, ...validation });
+    if (point.step % config.checkpointEvery === 0) {
+      await options.onCheckpoint(point);
+      savedStep = point.step;
+    }
+  }
+  if (point.step !== savedStep) await options.onCheckpoint(point);
+  return point;
+}
+
+interface Stretch {
+  readonly next: RunPoint;
+  readonly rows: readonly StepRow<RunMetrics>[];
+  /** Wall-clock seconds of the steps alone. */
+  readonly seconds: number;
+}
+
+/** Trains until the next step at which something is due. */
+async function runStretch({ state, step, seconds }: RunPoint, options: LoopOptions): Promise<Stretch> {
+  const { config, metricsEvery, signal } = options;
+  const due = [metricsEvery, config.evalEvery, config.checkpointEvery].map((n) => (Math.floor(step / n) + 1) * n);
+  const until = Math.min(config.steps, ...due);
+  const rows: StepRow<RunMetrics>[] = [];
+  const began = performance.now();
+  const next = await train(options.step, state, batches({ from: step, until }, options), {
+    // One read, at the end of the stretch.
+    metricsEvery: until - step + 1,
+    onMetrics: (read) => void rows.push(...read),
+    signal,
+  });
+  const elapsed = (performance.now() - began) / 1000;
+  return { next: { state: next, step: step + rows.length, seconds: seconds + elapsed }, rows, seconds: elapsed };
+}
+
+/** The batches of a stretch, as long as there is time. */
+async function* batches(
+  { from, until }: { readonly from: number; readonly until: number },
+  { config, text, isTimeUp, onStep }: LoopOptions,
+): AsyncGenerator<Batch, void, void> {
+  const { seed, batch, seq } = config;
+  let lastBreath = performance.now();
+  for (let step = from; step < until; step++) {
+    // Submitting work never yields, so without this a signal or a progress bar would wait for the next read.
+    if (performance.now() - lastBreath > BREATH_MS) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      lastBreath = performance.now();
+    }
+    if (isTimeUp()) return;
+    onStep?.(step + 1);
+    const { tokens, rows, length } = trainingBatch(text, { seed, step, batch, seq });
+    yield { ids: tensor(tokens, { shape: [rows, length], dtype: "u32" }) };
+  }
+}
+
+function expectFinite(rows: readonly StepRow<RunMetrics>[]): void {
+  const at = rows.findIndex(({ metrics }) => !Number.isFinite(metrics.loss[0]));
+  if (at < 0) return;
+  const { step, metrics } = rows[at]!;
+  const before = rows[at - 1]?.metrics.loss[0];
+  throw new NonFiniteError("train/non-finite", {
+    summary: `Cannot go on training: the loss at step ${step} is ${metrics.loss[0]}`,
+    facts: [
+      ...(before === undefined ? [] : [["step before", `loss ${before}`] as const]),
+      ["learning rate", String(metrics.learningRate[0])],
+      ["gradient norm", String(metrics.gradientNorm[0])],
+    ],
+    fix: "use a smaller --lr; the run's last checkpoint is from before and can be resumed",
+    details: { step },
+  });
+}
+
+/** One row for the steps of a stretch: means of the losses, sums of the loads, the last of the rest. */
+function summarize(rows: readonly StepRow<RunMetrics>[], config: TrainConfig, seconds: number): MetricsRow {
+  const { step, metrics: last } = rows.at(-1)!;
+  const mean = (pick: (metrics: StepRow<RunMetrics>["metrics"]) => number): number =>
+    rows.reduce((sum, { metrics }) => sum + pick(metrics), 0) / rows.length;
+  const bytes = config.batch * config.seq;
+  return {
+    step,
+    trainBitsPerByte: mean(({ crossEntropy }) => crossEntropy[0]!) / Math.LN2,
+    loss: mean(({ loss }) => loss[0]!),
+    learningRate: last.learningRate[0]!,
+    gradientNorm: last.gradientNorm[0]!,
+    bytesSeen: step * bytes,
+    bytesPerSecond: rows.length * bytes / seconds,
+    ...summarizeRouting(rows, config),
+  };
+}
+
+function summarizeRouting(
+  rows: readonly StepRow<RunMetrics>[],
+  { layers, experts }: TrainConfig,
+): Pick<MetricsRow, "load" | "dropped"> {
+  const routings = rows.flatMap(({ metrics: { routing } }) => routing === undefined ? [] : [routing]);
+  if (routings.length === 0) return {};
+  const counts = Array.from({ length: layers }, (_, layer) =>
+    Array.from(
+      { length: experts },
+      (_, expert) => routings.reduce((sum, { load }) => sum + load[layer * experts + expert]!, 0),
+    ));
+  const totals = counts.map((layer) => layer.reduce((sum, count) => sum + count, 0));
+  return {
+    load: counts.map((layer, i) => layer.map((count) => count / Math.max(1, totals[i]!))),
+    dropped: totals.map((total, layer) =>
+      routings.reduce((sum, { dropped }) => sum + dropped[layer]!, 0) / Math.max(1, total)
+    ),
+  };
+}

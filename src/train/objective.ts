@@ -1,0 +1,147 @@
+/**
+ * What is minimized and how: the loss with its measurements, the learning rate and the optimizer.
+ *
+ * @module
+ */
+import {
+  adamw,
+  add,
+  chain,
+  clipByGlobalNorm,
+  cosineSchedule,
+  globalNorm,
+  type GradientTransform,
+  languageModelLoss,
+  type Measurable,
+  type Schedule,
+  sliceAxis,
+  stack,
+  type StepContext,
+  type StepMetrics,
+  type Tensor,
+  type TrainState,
+  type TrainStep,
+  trainStep,
+} from "../../mod.ts";
+import type { TrainConfig } from "./config.ts";
+import { auxCoefficients, type Model, type ModelParams } from "./model.ts";
+
+/** A batch of windows. */
+export interface Batch {
+  /** Bytes, u32[B, S + 1]: each but the first is predicted from those before it. */
+  readonly ids: Tensor;
+}
+
+/** What the loss measures on the way. */
+export interface LossMetrics {
+  /** Mean cross-entropy in nats, without auxiliary losses. */
+  readonly crossEntropy: Tensor;
+  /** Learning rate of the step. */
+  readonly learningRate: Tensor;
+  /** How experts are used; absent for a dense model. */
+  readonly routing?: {
+    /** Assignments that each expert received, u32[layers, experts]. */
+    readonly load: Tensor;
+    /** Assignments that found no room, u32[layers]. */
+    readonly dropped: Tensor;
+  };
+}
+
+/** What is measured about the gradient. */
+export interface GradientMetrics {
+  /** Euclidean norm of the whole gradient before clipping. */
+  readonly gradientNorm: Tensor;
+}
+
+/** The state of a run on the device. */
+export type RunState = TrainState<ModelParams>;
+
+/** One jitted step of a run, which takes over the state's buffers. */
+export type RunStep = TrainStep<ModelParams, Batch, RunMetrics>;
+
+/** Everything measured at a step. */
+export type RunMetrics = StepMetrics<LossMetrics, GradientMetrics>;
+
+const WEIGHT_DECAY = 0.1;
+const MAX_GRADIENT_NORM = 1;
+const MAX_WARMUP_STEPS = 100;
+const WARMUP_SHARE = 0.1;
+const FINAL_SHARE_OF_RATE = 0.05;
+
+/** The inputs and the targets of windows, u32[B, S] each. */
+export function inputsAndTargets(ids: Tensor): readonly [inputs: Tensor, targets: Tensor] {
+  return [sliceAxis(ids, 1, { stop: -1 }), sliceAxis(ids, 1, { start: 1 })];
+}
+
+/**
+ * The learning rate: a straight rise over the first tenth of the steps (at most 100), then half a cosine down to a
+ * twentieth. It depends on the configuration and the step alone, so a resumed run goes on with the same rates.
+ *
+ * @param config Its steps and its peak.
+ * @returns The rate as a function of the number of finished steps.
+ */
+export function learningRateSchedule({ steps, lr }: Pick<TrainConfig, "steps" | "lr">): Schedule {
+  const warmupSteps = Math.min(MAX_WARMUP_STEPS, Math.floor(steps * WARMUP_SHARE));
+  const schedule = cosineSchedule({ peak: lr, steps, warmupSteps, finalFraction: FINAL_SHARE_OF_RATE });
+  // Counted from 1: at 0 the rise would begin with a step of length zero.
+  return (step) => schedule(add(step, 1));
+}
+
+/**
+ * The optimizer: gradients clipped to norm 1, then AdamW that decays matrices alone.
+ *
+ * @param config Its steps and its peak learning rate.
+ * @returns The chain.
+ */
+export function buildOptimizer(config: Pick<TrainConfig, "steps" | "lr">): GradientTransform {
+  return chain(
+    clipByGlobalNorm(MAX_GRADIENT_NORM),
+    adamw({
+      learningRate: learningRateSchedule(config),
+      beta1: 0.9,
+      beta2: 0.95,
+      weightDecay: WEIGHT_DECAY,
+      mask: isDecayed,
+    }),
+  ) as GradientTransform;
+}
+
+/** Matrices decay; norms, biases (of experts stacked to a matrix too) and embeddings do not. */
+function isDecayed(path: string, leaf: Tensor): boolean {
+  return leaf.shape.length >= 2 && !/bias$/i.test(path) && !path.includes(".embedding.");
+}
+
+/**
+ * Builds the jitted step of a run.
+ *
+ * @param config The configuration.
+ * @param model Its model.
+ * @param optimizer Its optimizer.
+ * @returns The step; it is compiled at the first call.
+ */
+export function buildStep(config: TrainConfig, model: Model, optimizer: GradientTransform): RunStep {
+  const schedule = learningRateSchedule(config);
+  const coefficients = auxCoefficients(config.router);
+
+  function loss(params: ModelParams, { ids }: Batch, { key, step }: StepContext): readonly [Tensor, LossMetrics] {
+    const [inputs, targets] = inputsAndTargets(ids);
+    const output = model.apply(params, { ids: inputs }, { key, train: true });
+    const { loss, crossEntropy } = languageModelLoss(output, targets, { coefficients });
+    const plans = output.plans.filter((plan) => plan !== null);
+    return [loss, {
+      crossEntropy,
+      learningRate: schedule(step),
+      ...(plans.length === 0 ? {} : {
+        routing: {
+          load: stack(plans.map(({ stats }) => stats.load)),
+          dropped: stack(plans.map(({ stats }) => stats.dropped)),
+        },
+      }),
+    }];
+  }
+
+  function measure({ grads }: Measurable<ModelParams>): GradientMetrics {
+    return { gradientNorm: globalNorm(grads) };
+  }
+  return trainStep({ loss, optimizer, measure });
+}

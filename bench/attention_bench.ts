@@ -3,7 +3,19 @@
  *
  * @module
  */
-import { causalAttention, type DeviceInfo, jit, key, mul, read, realize, sum, type Tensor, uniform, valueAndGrad } from "../mod.ts";
+import {
+  causalAttention,
+  type DeviceInfo,
+  jit,
+  key,
+  mul,
+  read,
+  realize,
+  sum,
+  type Tensor,
+  uniform,
+  valueAndGrad,
+} from "../mod.ts";
 import { registerBenches } from "./deno_bench.ts";
 import type { Built, Question } from "./harness.ts";
 import { expectClose } from "./verify.ts";
@@ -25,7 +37,10 @@ interface Operands {
 type HostHead = Readonly<Record<"q" | "k" | "v" | "cotangent", ArrayLike<number>>>;
 
 /** One head by definition: what it puts out and the gradients of that times a cotangent. */
-function hostHead({ q, k, v, cotangent }: HostHead, { sequence, channels }: Heads): Record<"out" | "q" | "k" | "v", Float64Array> {
+function hostHead(
+  { q, k, v, cotangent }: HostHead,
+  { sequence, channels }: Heads,
+): Record<"out" | "q" | "k" | "v", Float64Array> {
   const result = {
     out: new Float64Array(sequence * channels),
     q: new Float64Array(sequence * channels),
@@ -92,7 +107,12 @@ function build(size: Heads): Built {
       }, size);
       expectClose(`attention of head ${head}`, part(found.out as Float32Array), expected.out, sequence);
       for (const name of ["q", "k", "v"] as const) {
-        expectClose(`gradient of ${name} in head ${head}`, part(found.grads[name] as Float32Array), expected[name], sequence);
+        expectClose(
+          `gradient of ${name} in head ${head}`,
+          part(found.grads[name] as Float32Array),
+          expected[name],
+          sequence,
+        );
       }
     }
   }

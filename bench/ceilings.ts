@@ -50,7 +50,12 @@ async function bestCopy(waitMs: number): Promise<number> {
   const kernel = copyKernel(device, source, target);
   let bestMs = Infinity;
   for (let round = 0; round < COPY_ROUNDS; round++) {
-    for (const encode of [(encoder: GPUCommandEncoder) => encoder.copyBufferToBuffer(source, 0, target, 0, COPY_BYTES), kernel]) {
+    for (
+      const encode of [
+        (encoder: GPUCommandEncoder) => encoder.copyBufferToBuffer(source, 0, target, 0, COPY_BYTES),
+        kernel,
+      ]
+    ) {
       const start = performance.now();
       const encoder = device.createCommandEncoder();
       for (let copy = 0; copy < COPIES_PER_WAIT; copy++) encode(encoder);

@@ -30,18 +30,27 @@ export async function registerBenches(question: Question, meta: ImportMeta): Pro
   for (const workload of question.workloads(device)) {
     const { contenders, verify } = await workload.build();
     await verify();
-    for (const [place, contender] of contenders.entries()) {
+    for (const contender of contenders) {
       const calls = await callsPerTurn(contender, { turnMs: TURN_MS, waitMs, rounds: ITERATIONS });
-      register(question, workload, contender, { calls, baseline: place === 0 && contenders.length > 1 });
+      register(question, workload, contender, { calls, ...comparisonOf(contender, contenders) });
     }
   }
+}
+
+/** Which entries `deno bench` compares: those of one group with its baseline. */
+type Comparison = Pick<Deno.BenchDefinition, "group" | "baseline">;
+
+function comparisonOf({ name, ratioTo }: Contender, contenders: readonly Contender[]): Comparison {
+  if (ratioTo !== undefined) return { group: `against ${ratioTo}` };
+  const isBaseline = contenders.some((other) => other.ratioTo === name);
+  return isBaseline ? { group: `against ${name}`, baseline: true } : {};
 }
 
 function register(
   question: Question,
   { name, shapes }: Workload,
   contender: Contender,
-  { calls, baseline }: { readonly calls: number; readonly baseline: boolean },
+  { calls, ...comparison }: { readonly calls: number } & Comparison,
 ): void {
   const { flop, bytes, items } = contender.work;
   const total = {
@@ -51,8 +60,7 @@ function register(
   };
   Deno.bench({
     name: `${question.name} ${name}, ${contender.name}: ${shapes}; ${formatCount(calls, "call")}, ${formatWork(total)}`,
-    group: `${question.name} ${name}`,
-    baseline,
+    ...comparison,
     n: ITERATIONS,
     warmup: 1,
     async fn() {

@@ -4,7 +4,17 @@
  *
  * @module
  */
-import { type DispatchPlan, full, type Key, planFromTopK, type RouteContext, type Router, type Tensor, tensor, type Tokens } from "../mod.ts";
+import {
+  type DispatchPlan,
+  full,
+  type Key,
+  planFromTopK,
+  type RouteContext,
+  type Router,
+  type Tensor,
+  tensor,
+  type Tokens,
+} from "../mod.ts";
 import { randomSource } from "../tests/support/random.ts";
 
 /** How assignments fall on experts: all alike, the e-th with odds 1/(e + 1), or the first K take everything. */

@@ -28,11 +28,13 @@ export interface Contender {
   readonly work: Work;
   /** Submits one call and returns the tree it made, which the harness releases at once. Awaits nothing. */
   run(): unknown;
+  /** Name of the contender whose time this one's is compared with, if there is one. */
+  readonly ratioTo?: string;
 }
 
 /** Contenders ready to run. */
 export interface Built {
-  /** The contenders; ratios are to the first one. */
+  /** The contenders, in the order of the report. */
   readonly contenders: readonly Contender[];
   /** The tree of tensors they share, released when the workload is over. */
   readonly inputs: unknown;

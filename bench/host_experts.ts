@@ -4,7 +4,7 @@
  * @module
  */
 import type { HostData } from "../mod.ts";
-import { hostGelu, hostGeluSlope } from "./verify.ts";
+import { expectClose, hostGelu, hostGeluSlope } from "./verify.ts";
 
 type Numbers = HostData | Float64Array;
 
@@ -41,7 +41,7 @@ export interface HostGradients {
 }
 
 /** Gradients that are still zero. */
-export function zeroGradients({ hidden, weight, up, down }: HostExperts): HostGradients {
+function zeroGradients({ hidden, weight, up, down }: HostExperts): HostGradients {
   return {
     hidden: new Float64Array(hidden.length),
     weight: new Float64Array(weight.length),
@@ -55,7 +55,7 @@ export function zeroGradients({ hidden, weight, up, down }: HostExperts): HostGr
  *
  * With a cotangent [T, D] and gradients, adds to these what the token contributes.
  */
-export function treatToken(
+function treatToken(
   experts: HostExperts,
   token: number,
   backward?: { readonly cotangent: Numbers; readonly gradients: HostGradients },
@@ -126,5 +126,43 @@ function addGradients(
       hiddenSlope += up[at]! * raisedSlope[f]!;
     }
     gradients.hidden[token * width + d]! += hiddenSlope;
+  }
+}
+
+/** What a layer computed, on the host. */
+export interface FoundByLayer {
+  /** [T, D]. */
+  readonly out: HostData;
+  /** Gradients of the sum of the output times a cotangent. */
+  readonly grads: {
+    readonly hidden: HostData;
+    readonly up: HostData;
+    readonly down: HostData;
+    readonly weight?: HostData;
+  };
+}
+
+/**
+ * Compares a layer with its definition.
+ *
+ * A cotangent that is zero but for the checked tokens leaves only these to compute, and still determines all gradients.
+ *
+ * @throws {WrongResultError} If the output of a checked token or any gradient is wrong.
+ */
+export function expectDefinition(
+  what: string,
+  experts: HostExperts,
+  { out, grads }: FoundByLayer,
+  { checked, cotangent }: { readonly checked: readonly number[]; readonly cotangent: Float32Array },
+): void {
+  const { width, inner, k } = experts;
+  const gradients = zeroGradients(experts);
+  for (const token of checked) {
+    const expected = treatToken(experts, token, { cotangent, gradients });
+    expectClose(`${what}, token ${token}`, out.subarray(token * width, (token + 1) * width), expected, inner * k);
+  }
+  for (const name of ["hidden", "up", "down", "weight"] as const) {
+    const found = grads[name];
+    if (found !== undefined) expectClose(`${what}, gradient of ${name}`, found, gradients[name], inner * k);
   }
 }

@@ -88,7 +88,9 @@ function build(routing: Routing): Built {
     ({ table, weights }: ForcedRouterParams) => planFromTopK({ experts, indices: table, weights }),
     { name: "plan" },
   );
-  const route = jit((params: typeof inputs.params, hidden: Tensor) => router.route(params, { hidden }), { name: "route" });
+  const route = jit((params: typeof inputs.params, hidden: Tensor) => router.route(params, { hidden }), {
+    name: "route",
+  });
 
   async function verify(): Promise<void> {
     const found = await read({
@@ -135,7 +137,8 @@ export const planQuestion: Question = {
   workloads: ({ software }: DeviceInfo) =>
     [...EVERYWHERE, ...(software ? [] : [{ tokens: 32768, experts: 256, k: 8 }])].map((routing) => ({
       name: `T${routing.tokens} E${routing.experts} K${routing.k}`,
-      shapes: `choices u32[${routing.tokens},${routing.k}] of ${routing.experts}; hidden f32[${routing.tokens},${WIDTH}]`,
+      shapes:
+        `choices u32[${routing.tokens},${routing.k}] of ${routing.experts}; hidden f32[${routing.tokens},${WIDTH}]`,
       build: () => build(routing),
     })),
 };

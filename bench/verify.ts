@@ -34,7 +34,9 @@ export function expectClose(
   const allowed = ONE_ROUNDING * Math.sqrt(terms) * scale;
   for (let i = 0; i < expected.length; i++) {
     const isFine = Math.abs(actual[i]! - expected[i]!) <= allowed;
-    if (!isFine) throw new WrongResultError(`${what}: element ${i} is ${actual[i]}, expected ${expected[i]} ± ${allowed}`);
+    if (!isFine) {
+      throw new WrongResultError(`${what}: element ${i} is ${actual[i]}, expected ${expected[i]} ± ${allowed}`);
+    }
   }
 }
 

@@ -23,7 +23,7 @@ import { reshape, swapAxes, unsqueeze } from "../ops/view.ts";
 import type { Layer } from "./layer.ts";
 import { linear, type LinearParams } from "./linear.ts";
 import { flag, nonNegative } from "./options.ts";
-import { rotate } from "./rotary.ts";
+import { rotary } from "./rotary.ts";
 
 /** Options of {@linkcode causalSelfAttention}. */
 export interface CausalSelfAttentionOptions {
@@ -163,8 +163,8 @@ export function causalSelfAttention(options: CausalSelfAttentionOptions): Causal
       reshape(part, [...x.shape.slice(0, -1), heads, headWidth])
     ) as [Tensor, Tensor, Tensor];
     return {
-      queries: rotate(queries, positions, { base: rotaryBase }),
-      keys: rotate(keys, positions, { base: rotaryBase }),
+      queries: rotary(queries, positions, { base: rotaryBase }),
+      keys: rotary(keys, positions, { base: rotaryBase }),
       values,
     };
   }

@@ -22,7 +22,7 @@ export { linear, type LinearOptions, type LinearParams } from "./linear.ts";
 export { moe, type MoeInput, type MoeLayer, type MoeOptions, type MoeOutput, type MoeParams } from "./moe.ts";
 export { type NormKind, type NormParams } from "./norm_kind.ts";
 export { rmsNormLayer, type RmsNormLayerOptions, type RmsNormParams } from "./rms_norm.ts";
-export { type RotaryOptions, rotate } from "./rotary.ts";
+export { rotary, type RotaryOptions } from "./rotary.ts";
 export { sequential } from "./sequential.ts";
 export {
   type BlockBody,

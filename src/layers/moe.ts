@@ -13,9 +13,8 @@ import { arange, zeros } from "../ops/creation.ts";
 import { expectOptions, oneOf, positiveCount } from "../ops/options.ts";
 import { split } from "../ops/random.ts";
 import { broadcastTo, reshape } from "../ops/view.ts";
-import { execute, type ExpertParams } from "../routing/execute.ts";
+import { execute, type ExpertActivation, type ExpertBody, type ExpertParams } from "../routing/execute.ts";
 import type { DispatchPlan, Router, Tokens } from "../routing/plan_types.ts";
-import type { Activation } from "./feed_forward.ts";
 import { fanIn } from "./initializers.ts";
 import type { Layer, LayerContext } from "./layer.ts";
 import { flag, nonNegative, routerPart } from "./options.ts";
@@ -29,15 +28,20 @@ export interface MoeOptions<R> {
   /** Inner width of one expert, 4·width by default. */
   readonly inner?: number;
   /** Nonlinearity of the experts, `"gelu"` (tanh form) by default. */
-  readonly activation?: Activation;
+  readonly activation?: ExpertActivation;
   /** `"ffn"` (the default): down(act(up(x))). `"glu"`: down(act(gate(x)) · up(x)). */
-  readonly body?: "ffn" | "glu";
+  readonly body?: ExpertBody;
   /** Whether the experts add biases, false by default. */
   readonly bias?: boolean;
   /** Variance of an initial inner value whose inputs have variance 1; 1 by default. */
   readonly scale?: number;
   /** The same for an expert's output; 1 by default. */
   readonly outputScale?: number;
+  /**
+   * Whether training keeps the values before the nonlinearity for the backward pass (the default) or saves their memory
+   * and computes them again. Outside training they are never kept.
+   */
+  readonly preactivations?: "kept" | "recomputed";
 }
 
 /** Parameters of {@linkcode moe}. */
@@ -132,9 +136,10 @@ export function moe<R>(options: MoeOptions<R>): MoeLayer<R> {
     bias: flag.optional(),
     scale: nonNegative.optional(),
     outputScale: nonNegative.optional(),
+    preactivations: oneOf("kept", "recomputed").optional(),
   }, options);
   const { router, width, inner = 4 * width, activation = "gelu", body = "ffn", bias = false } = options;
-  const { scale = 1, outputScale = 1 } = options;
+  const { scale = 1, outputScale = 1, preactivations = "kept" } = options;
   const { experts } = router;
 
   function initExperts(key: Key): ExpertParams {
@@ -164,7 +169,11 @@ export function moe<R>(options: MoeOptions<R>): MoeLayer<R> {
         tokens,
         x.carry === undefined ? context : { ...context, carry: x.carry },
       );
-      const mixed = execute(plan, tokens.hidden, params.experts, { activation, body }); // [T, D]
+      const mixed = execute(plan, tokens.hidden, params.experts, {
+        activation,
+        body,
+        preactivations: context.train === true ? preactivations : "recomputed",
+      }); // [T, D]
       return { hidden: reshape(mixed, x.hidden.shape), plan };
     },
   };

@@ -21,7 +21,7 @@ import { broadcastTo, unsqueeze } from "../ops/view.ts";
 /** Parts of a turn that a u32 counts. */
 const TURN = 2 ** 32;
 
-/** Options of {@linkcode rotate}. */
+/** Options of {@linkcode rotary}. */
 export interface RotaryOptions {
   /** The slowest pair turns about this many times slower than the fastest; 10000 by default. */
   readonly base?: number;
@@ -50,24 +50,24 @@ function anglesAt(positions: Tensor, half: number, base: number): Tensor {
  * @example Position 0 does not move, and lengths stay
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { arange, init, rotate, tensor } from "@switchyard/switchyard";
+ * import { arange, init, rotary, tensor } from "@switchyard/switchyard";
  *
  * await init();
- * const turned = await rotate(tensor([[[3, 4]], [[3, 4]]]), arange(2)).data();
+ * const turned = await rotary(tensor([[[3, 4]], [[3, 4]]]), arange(2)).data();
  * assertEquals([...turned.slice(0, 2)], [3, 4]);
  * assertEquals(Math.round(Math.hypot(turned[2]!, turned[3]!)), 5);
  * ```
  *
  * Source: Su et al. 2021; the pairing is that of GPT-NeoX and Llama.
  */
-export function rotate(x: Tensor, positions: Tensor, { base = 10000 }: RotaryOptions = {}): Tensor {
+export function rotary(x: Tensor, positions: Tensor, { base = 10000 }: RotaryOptions = {}): Tensor {
   const [channels, leading] = [x.shape.at(-1) ?? 1, x.shape.slice(0, -2)];
   const isShared = positions.shape.length === 1;
   const fits = isShared ? positions.shape[0] === leading.at(-1) : String(positions.shape) === String(leading);
   if (x.shape.length < 3 || channels % 2 !== 0 || !fits) {
     throw new ShapeError("shape/rotary", {
       summary: `Cannot rotate ${formatAval(x)} by positions ${formatAval(positions)}`,
-      facts: [["op", "rotate(x, positions)"]],
+      facts: [["op", "rotary(x, positions)"]],
       fix: "use x [..., S, H, C] with an even C, and one position for each of S",
       details: { x: x.shape, positions: positions.shape },
     });

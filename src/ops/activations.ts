@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { castTo, times } from "../core/arithmetic.ts";
+import { castTo, fullLike, times } from "../core/arithmetic.ts";
 import type { Primitive } from "../core/primitive.ts";
 import { apply, type Tensor } from "../core/tensor.ts";
 import { add, mul } from "./binary.ts";
@@ -11,7 +11,7 @@ import { greater } from "./compare.ts";
 import { functionName, unaryPrimitive } from "./elementwise.ts";
 import { erf } from "./error_function.ts";
 import { expectFloat } from "./operand.ts";
-import { neg, tanh, wgslLog1p } from "./unary.ts";
+import { neg, wgslLog1p } from "./unary.ts";
 
 /** Primitive behind {@linkcode relu}. */
 export const reluPrimitive: Primitive = unaryPrimitive({
@@ -64,9 +64,44 @@ export function sigmoid(x: Tensor): Tensor {
   return apply(sigmoidPrimitive, [expectFloat("sigmoid", x)]);
 }
 
+/**
+ * `x · sigmoid(inner(x))` as one primitive: its derivative is computed from x alone, so that a training step keeps x and
+ * nothing of the way from x to the result.
+ */
+function gatedPrimitive(
+  name: string,
+  inner: {
+    readonly host: (x: number) => number;
+    readonly wgsl: (x: string) => string;
+    readonly value: (x: Tensor) => Tensor;
+    readonly slope: (x: Tensor) => Tensor;
+  },
+): Primitive {
+  return unaryPrimitive({
+    name,
+    host: (x) => x * hostSigmoid(inner.host(x)),
+    partial(x) {
+      const at = inner.value(x);
+      const gate = sigmoid(at);
+      return add(gate, times(times(x, inner.slope(x)), times(gate, sigmoid(neg(at)))));
+    },
+    // The exponent is kept where the exponential is finite; beyond, the quotient is zero anyway.
+    wgsl: (x, { t }) => `(${x} / (${t}(1) + exp(min(-(${inner.wgsl(x)}), ${t}(80)))))`,
+    cost: 16,
+  });
+}
+
+/** Primitive behind {@linkcode silu}. */
+export const siluPrimitive: Primitive = gatedPrimitive("silu", {
+  host: (x) => x,
+  wgsl: (x) => x,
+  value: (x) => x,
+  slope: (x) => fullLike(x.shape, x.dtype, 1),
+});
+
 /** `x · sigmoid(x)`, also called swish. */
 export function silu(x: Tensor): Tensor {
-  return times(x, sigmoid(x));
+  return apply(siluPrimitive, [expectFloat("silu", x)]);
 }
 
 /** Primitive behind {@linkcode softplus}. */
@@ -87,6 +122,18 @@ fn ${functionName("softplus", t)}(x: ${t}) -> ${t} {
 export function softplus(x: Tensor): Tensor {
   return apply(softplusPrimitive, [expectFloat("softplus", x)]);
 }
+
+/** Twice √(2/π): half of 1 + tanh(u) is the sigmoid of 2u. */
+const TANH_SCALE = 2 * Math.sqrt(2 / Math.PI);
+const TANH_CUBE = 0.044715;
+
+/** Primitive behind {@linkcode gelu} with `approximate: "tanh"`. */
+export const geluTanhPrimitive: Primitive = gatedPrimitive("geluTanh", {
+  host: (x) => TANH_SCALE * (x + TANH_CUBE * x * x * x),
+  wgsl: (x) => `${TANH_SCALE} * ${x} * (1.0 + ${TANH_CUBE} * ${x} * ${x})`,
+  value: (x) => mul(times(x, add(mul(times(x, x), TANH_CUBE), 1)), TANH_SCALE),
+  slope: (x) => mul(add(mul(times(x, x), 3 * TANH_CUBE), 1), TANH_SCALE),
+});
 
 /** Options of {@linkcode gelu}. */
 export interface GeluOptions {
@@ -110,8 +157,6 @@ export interface GeluOptions {
  */
 export function gelu(x: Tensor, { approximate = "none" }: GeluOptions = {}): Tensor {
   expectFloat("gelu", x);
-  const half = mul(x, 0.5);
-  if (approximate === "none") return mul(half, add(erf(mul(x, Math.SQRT1_2)), 1));
-  const cubed = mul(mul(mul(x, x), x), 0.044715);
-  return mul(half, add(tanh(mul(add(x, cubed), Math.sqrt(2 / Math.PI))), 1));
+  if (approximate === "none") return mul(mul(x, 0.5), add(erf(mul(x, Math.SQRT1_2)), 1));
+  return apply(geluTanhPrimitive, [x]);
 }

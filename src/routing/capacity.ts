@@ -10,12 +10,14 @@ import { less } from "../ops/compare.ts";
 import { group } from "../ops/group.ts";
 import { takeRows } from "../ops/rows.ts";
 import { where } from "../ops/select.ts";
+import { argsort } from "../ops/sort.ts";
 
 /**
  * Who is served first where places are short. `"choiceMajor"`: all first choices in token order, then all second ones.
  * `"tokenMajor"`: all choices of a token before those of the next, which keeps routing causal for k > 1.
+ * `"priority"`: as `"choiceMajor"`, but tokens by falling priority (their best score) instead of their order.
  */
-export type CapacityOrder = "choiceMajor" | "tokenMajor";
+export type CapacityOrder = "choiceMajor" | "tokenMajor" | "priority";
 
 /** What {@linkcode expertCapacity} depends on. */
 export interface CapacityOptions {
@@ -63,6 +65,8 @@ export interface RankOptions {
   readonly experts: number;
   /** Who is served first. */
   readonly order: CapacityOrder;
+  /** Priority of each token, f32[T], for that order; ties go to the earlier token. */
+  readonly priority?: Tensor | undefined;
 }
 
 /** What {@linkcode rankChoices} finds. */
@@ -74,10 +78,26 @@ export interface Ranking {
 }
 
 /** Ranks the choices for each expert within each group: a stable sort on the device. */
-export function rankChoices({ choices, groupOf, groups, experts, order }: RankOptions): Ranking {
-  const [tokens, k] = choices.shape as [number, number];
+export function rankChoices({ choices, groupOf, groups, experts, order, priority }: RankOptions): Ranking {
+  const [tokens] = choices.shape as [number, number];
   const ofGroup = add(mul(reshapeTo(groupOf, [tokens, 1]), experts), choices);
   const contest = where(less(choices, experts), ofGroup, groups * experts); // [T, K]
+  if (order !== "priority" || priority === undefined) {
+    return rankContest(contest, groups, experts, order === "tokenMajor" ? "tokenMajor" : "choiceMajor");
+  }
+  const turns = argsort(priority, { descending: true }); // token of each turn
+  const { rank, load } = rankContest(takeRows(contest, turns), groups, experts, "choiceMajor");
+  return { rank: takeRows(rank, argsort(turns)), load };
+}
+
+/** Ranks numbers of (group, expert), u32[T, K], each among its equals. */
+function rankContest(
+  contest: Tensor,
+  groups: number,
+  experts: number,
+  order: Exclude<CapacityOrder, "priority">,
+): Ranking {
+  const [tokens, k] = contest.shape as [number, number];
   const isChoiceMajor = order === "choiceMajor" && k > 1;
   const inOrder = reshapeTo(isChoiceMajor ? transposeTo(contest, [1, 0]) : contest, [tokens * k]);
   const { rank: position, offsets, counts } = group(inOrder, groups * experts);

@@ -29,16 +29,38 @@ export function mixBits(x: Tensor): Tensor {
 }
 
 /**
- * Hashes integers to buckets: the high half of the 64-bit product of the mixed bits and `buckets`, which is even for
- * every number of buckets.
+ * Mixes pairs of integers in which the order counts: `mixBits(second ^ mixBits(first + 0x9e3779b9))`.
+ *
+ * @param first u32 of any shape, such as the ids before.
+ * @param second u32 of the same shape.
+ * @returns u32 of that shape.
+ * @throws {DTypeError} If an argument does not hold integers.
+ */
+export function mixPair(first: Tensor, second: Tensor): Tensor {
+  return mixBits(bitwiseXor(castTo(second, "u32"), mixBits(add(castTo(first, "u32"), GOLDEN))));
+}
+
+/**
+ * Spreads mixed integers evenly over buckets: the high half of the 64-bit product of each and `buckets`, which is even
+ * for every number of buckets.
+ *
+ * @param mixed u32 of any shape whose high bits are random, as {@linkcode mixBits} makes them.
+ * @param buckets Number of buckets, 1..65,536.
+ * @returns u32 numbers below `buckets`, of the same shape.
+ */
+export function bucketOf(mixed: Tensor, buckets: number): Tensor {
+  // In halves of 16 bits neither product nor their sum exceeds 32 bits.
+  const high = mul(shiftRight(mixed, 16), buckets);
+  const low = shiftRight(mul(bitwiseAnd(mixed, 0xffff), buckets), 16);
+  return shiftRight(add(high, low), 16);
+}
+
+/**
+ * Hashes integers to buckets: their mixed bits, spread by {@linkcode bucketOf}.
  *
  * @param buckets Number of buckets, 1..65,536.
  * @returns u32 numbers below `buckets`, of the shape of `x`.
  */
 export function hashToBuckets(x: Tensor, buckets: number): Tensor {
-  const mixed = mixBits(add(castTo(x, "u32"), GOLDEN));
-  // In halves of 16 bits neither product nor their sum exceeds 32 bits.
-  const high = mul(shiftRight(mixed, 16), buckets);
-  const low = shiftRight(mul(bitwiseAnd(mixed, 0xffff), buckets), 16);
-  return shiftRight(add(high, low), 16);
+  return bucketOf(mixBits(add(castTo(x, "u32"), GOLDEN)), buckets);
 }

@@ -43,6 +43,8 @@ export interface PlanCapacity {
   readonly groups?: RoutingGroups | undefined;
   /** Who is served first, `"choiceMajor"` by default. */
   readonly capacityOrder?: CapacityOrder | undefined;
+  /** Priority of each token, f32[T]; the order `"priority"` needs it. */
+  readonly priority?: Tensor | undefined;
 }
 
 /** Options of {@linkcode planFromTopK}. */
@@ -147,17 +149,23 @@ function assemble(parts: Kept): DispatchPlan {
  * ```
  */
 export function planFromTopK(options: TopKPlanOptions): DispatchPlan {
-  const { experts, indices, weights, mask, capacity = Infinity, capacityOrder = "choiceMajor" } = options;
+  const { experts, indices, weights, mask, priority, capacity = Infinity, capacityOrder = "choiceMajor" } = options;
   const [tokens = 0, k = 0] = indices.shape;
   const shape = [tokens, k];
   expectArgument("planFromTopK", "indices", indices, shape, "u32");
   expectArgument("planFromTopK", "weights", weights, shape, "f32");
   if (mask !== undefined) expectArgument("planFromTopK", "mask", mask, [tokens], "bool");
+  if (priority !== undefined) expectArgument("planFromTopK", "priority", priority, [tokens], "f32");
   const choices = maskChoices(indices, mask, experts);
   const { groups = routingGroups({ tokens }) } = options;
-  const ranking = capacity === Infinity
-    ? null
-    : rankChoices({ choices, groupOf: groupOfToken(groups), groups: groups.groups, experts, order: capacityOrder });
+  const ranking = capacity === Infinity ? null : rankChoices({
+    choices,
+    groupOf: groupOfToken(groups),
+    groups: groups.groups,
+    experts,
+    order: capacityOrder,
+    priority,
+  });
   const kept = ranking === null ? choices : where(less(ranking.rank, capacity), choices, experts);
   return assemble({
     ...options,

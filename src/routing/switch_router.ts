@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { belowOne, count, expectOptions, type OptionShape, positive, positiveCount } from "../ops/options.ts";
+import { belowOne, count, expectOptions, oneOf, type OptionShape, positive, positiveCount } from "../ops/options.ts";
 import type { Router } from "./plan_types.ts";
-import { capacityFactorOption, gatedRouter, type TopKRouterParams } from "./top_k_router.ts";
+import { capacityFactorOption, gatedRouter, retryProblems, type TopKRouterParams } from "./top_k_router.ts";
 
 /** Options of {@linkcode switchRouter}. */
 export interface SwitchRouterOptions {
@@ -21,8 +21,16 @@ export interface SwitchRouterOptions {
   readonly minCapacity?: number;
   /** Tokens of a routing group; by default a group is a sequence, or all tokens if they have no `sequenceLength`. */
   readonly groupSize?: number;
+  /** Who is served first: tokens in their order (`"token"`, the default), or by falling probability, which no causal model can. */
+  readonly priority?: "token" | "probability";
+  /** No token left behind: how many more experts a token tries where its best is full, 0 by default. Not causal. */
+  readonly retries?: number;
   /** While training, the gate sees each hidden value times a number in 1 - jitter to 1 + jitter; 0.01 by default. */
   readonly jitter?: number;
+  /** While training, the share of hidden values that the gate does not see; 0 by default. */
+  readonly inputDropout?: number;
+  /** How the expert is chosen while training: `"best"` (the default), or `"sampled"` by probability. */
+  readonly selection?: "best" | "sampled";
   /** Variance of the initial gate times D, 0.1 by default: a tenth of the usual variance, for stability. */
   readonly initScale?: number;
 }
@@ -34,7 +42,11 @@ const OPTIONS: OptionShape = {
   evalCapacityFactor: capacityFactorOption.optional(),
   minCapacity: count.optional(),
   groupSize: positiveCount.optional(),
+  priority: oneOf("token", "probability").optional(),
+  retries: count.optional(),
   jitter: belowOne.optional(),
+  inputDropout: belowOne.optional(),
+  selection: oneOf("best", "sampled").optional(),
   initScale: positive.optional(),
 };
 
@@ -50,7 +62,7 @@ const OPTIONS: OptionShape = {
  * f32 for every type of hidden states; the jitter reaches the gate and not the experts.
  *
  * @param options Static settings; changing one compiles a new program.
- * @returns A causal router without state.
+ * @returns A router without state, causal unless tokens have priority by probability or retries.
  * @throws {ConfigError} If an option is invalid; all problems at once.
  *
  * @example Six tokens, three experts, two slots each
@@ -69,11 +81,12 @@ const OPTIONS: OptionShape = {
  * Source: Fedus et al. 2021; the z-loss is of Zoph et al. 2022.
  */
 export function switchRouter(options: SwitchRouterOptions): Router<TopKRouterParams> {
-  expectOptions("switchRouter", OPTIONS, options);
+  expectOptions("switchRouter", OPTIONS, options, () => retryProblems(options));
   const {
     capacityFactor = 1.25,
     evalCapacityFactor = 2,
     minCapacity = 4,
+    priority = "token",
     jitter = 0.01,
     initScale = 0.1,
     ...sizes
@@ -86,6 +99,7 @@ export function switchRouter(options: SwitchRouterOptions): Router<TopKRouterPar
     capacityFactor,
     evalCapacityFactor,
     minCapacity,
+    capacityOrder: priority === "token" ? "choiceMajor" : "priority",
     jitter,
     gateInit: "truncatedNormal",
     gateStd: Math.sqrt(initScale / options.width),

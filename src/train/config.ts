@@ -6,8 +6,8 @@
  */
 import { z } from "zod";
 import { ConfigError } from "../../mod.ts";
+import { numberOf, type Problem, requirementOf, throwProblems, unknownOption } from "./option_problems.ts";
 import { type Preset, type PresetName, PRESETS } from "./presets.ts";
-import { nearestName } from "./suggest.ts";
 
 /** A complete, checked configuration of one run. */
 export interface TrainConfig extends Preset {
@@ -17,7 +17,7 @@ export interface TrainConfig extends Preset {
   readonly data: string;
   /** Seed of initialization, batches and sampling. */
   readonly seed: number;
-  /** Wall-clock limit of this process in seconds, or null for none. */
+  /** Seconds from the start of this process after which training stops, or null for no limit. */
   readonly seconds: number | null;
   /** Folder of the run, or null where the caller should pick one. */
   readonly out: string | null;
@@ -68,7 +68,7 @@ const OPTIONS: Readonly<Record<OptionName, Option>> = {
   seconds: {
     kind: "number",
     schema: z.number("must be a number of seconds above 0").positive("must be a number of seconds above 0").nullable(),
-    help: "stop after this long",
+    help: "stop training after this long",
   },
   lr: {
     kind: "number",
@@ -130,13 +130,12 @@ interface Given {
   readonly value: unknown;
 }
 
-type Problem = readonly [shown: string, value: unknown, requirement: string];
-
 /**
  * Combines presets, a saved run, a file and flags, and checks the whole.
  *
  * A router other than `topk` sends each token to one expert, and `dense` has one, so `topk` and `experts` follow the
- * router where they were not given. A flag that is `false` or absent leaves the file's value alone.
+ * router where they were not given. The preset's expert width is divided by `topk`, so that a token costs the same with
+ * every router. A flag that is `false` or absent leaves the file's value alone.
  *
  * @param sources Where options come from.
  * @returns The complete configuration.
@@ -181,7 +180,7 @@ export function resolveConfig(sources: ConfigSources): TrainConfig {
   const sound = (...names: OptionName[]): boolean => !names.some((name) => invalid.has(name));
   checkTogether(config, sound, report);
   if (sources.saved !== undefined) checkUnchanged(config, sources.saved, sound, report);
-  throwProblems(problems);
+  throwProblems("start the run", problems);
   return config;
 }
 
@@ -207,10 +206,14 @@ export function flagOf(name: string): string {
 
 function followRouter(config: TrainConfig, given: ReadonlyMap<OptionName, Given>): TrainConfig {
   const { router } = config;
+  const topk = given.has("topk") ? config.topk : router === "topk" ? Math.min(config.topk, config.experts) : 1;
+  // A preset means the width that a byte passes through, so that all routers cost the same.
+  const expertWidth = Math.max(1, Math.round(config.expertWidth / topk));
   return {
     ...config,
     experts: router === "dense" && !given.has("experts") ? 1 : config.experts,
-    topk: given.has("topk") ? config.topk : router === "topk" ? Math.min(config.topk, config.experts) : 1,
+    topk,
+    expertWidth: given.has("expertWidth") ? config.expertWidth : expertWidth,
   };
 }
 
@@ -293,36 +296,6 @@ function givenAsFlags(flags: Readonly<Record<string, unknown>>, problems: Proble
     }
   }
   return given;
-}
-
-/** A flag's text as the number it spells, or as it is where it spells none. */
-function numberOf(value: unknown): unknown {
-  if (typeof value !== "string" || value.trim() === "") return value;
-  const number = Number(value);
-  return Number.isNaN(number) ? value : number;
-}
-
-function unknownOption(shown: string, candidates: readonly string[]): string {
-  const near = nearestName(shown, candidates);
-  return near === undefined ? "unknown option" : `unknown option; did you mean ${near}?`;
-}
-
-function requirementOf(error: z.ZodError, value: unknown): string {
-  const { message } = error.issues[0]!;
-  const choices = /^must be one of (.+)$/.exec(message)?.[1]?.split(", ");
-  const near = choices === undefined || typeof value !== "string" ? undefined : nearestName(value, choices);
-  return near === undefined ? message : `${message}; did you mean ${near}?`;
-}
-
-function throwProblems(problems: readonly Problem[]): void {
-  if (problems.length === 0) return;
-  const values = problems.map(([, value]) => value === undefined ? "" : JSON.stringify(value));
-  const width = Math.max(...values.map((value) => value.length));
-  throw new ConfigError("config/range", {
-    summary: `Cannot start the run: ${problems.length} ${problems.length === 1 ? "option is" : "options are"} invalid`,
-    facts: problems.map(([shown, , requirement], i) => [shown, `${values[i]!.padEnd(width)}  ${requirement}`]),
-    details: { problems },
-  });
 }
 
 function describe(value: unknown): string {

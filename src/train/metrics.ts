@@ -41,7 +41,8 @@ export interface MetricsWriter extends AsyncDisposable {
   append(row: MetricsRow): Promise<void>;
 }
 
-const METRICS_FILE = "metrics.jsonl";
+/** Name of the metrics file in a run's folder. */
+export const METRICS_FILE = "metrics.jsonl";
 
 // JSON has no NaN or infinity: they are written as null.
 const measured = z.number().nullable().transform((value) => value ?? NaN);
@@ -91,14 +92,20 @@ export async function openMetrics(
 }
 
 /**
- * Reads the metrics of a run. A torn last line is left out; a missing file has no rows.
+ * Reads the metrics of a run. A torn last line is left out; a missing file has no rows. Lines of the same step, such as
+ * the last evaluation's, are joined to one row.
  *
  * @param directory The run's folder.
  * @returns The rows in the order of writing.
  * @throws {CheckpointError} If a line other than the last is not a row, or the file cannot be read.
  */
 export async function readMetrics(directory: string): Promise<readonly MetricsRow[]> {
-  return (await readLines(`${directory}/${METRICS_FILE}`)).map(({ row }) => row);
+  const rows: MetricsRow[] = [];
+  for (const { row } of await readLines(`${directory}/${METRICS_FILE}`)) {
+    if (rows.at(-1)?.step === row.step) rows.push({ ...rows.pop(), ...row });
+    else rows.push(row);
+  }
+  return rows;
 }
 
 async function readLines(path: string): Promise<readonly { readonly line: string; readonly row: MetricsRow }[]> {

@@ -75,12 +75,12 @@ export function buildModel(config: ModelConfig): Model {
   const { router, width, layers, heads, expertWidth } = config;
   // What attention does by default: the residual sum of all layers starts at the size of one.
   const sizes = { width, inner: expertWidth, outputScale: 1 / (2 * layers) };
-  return transformerLm<object>({
+  return transformerLm({
     vocabulary: VOCABULARY,
     width,
     layers,
     heads,
-    body: () => BODIES[router](sizes, config),
+    body: (): BlockBody<object> => BODIES[router](sizes, config),
   });
 }
 

@@ -24,7 +24,10 @@ export interface Preset {
   readonly layers: number;
   /** Attention heads. */
   readonly heads: number;
-  /** Hidden width of one expert, or of the one feed-forward layer where the router is `dense`. */
+  /**
+   * Hidden width of one expert, or of the one feed-forward layer where the router is `dense`. A preset's is for tokens that
+   * visit one expert; where they visit more, it is shared out among them.
+   */
   readonly expertWidth: number;
   /** Bytes in a training window. */
   readonly seq: number;

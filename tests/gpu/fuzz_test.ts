@@ -4,6 +4,7 @@
  * @module
  */
 import * as fc from "fast-check";
+import { CompileError } from "../../src/core/errors.ts";
 import { installRuntime } from "../../src/core/runtime.ts";
 import { gpuTest } from "../support/runtimes.ts";
 import { checkProgram, type FuzzRuntimes } from "./support/fuzz_check.ts";
@@ -12,13 +13,17 @@ import { describeProgram, type RandomProgram, randomPrograms } from "./support/r
 
 /** Programs in an ordinary test run. */
 const RUNS = 150;
+/** Smaller programs tried once one has failed. */
+const SHRINK_RUNS = 250;
 /** Programs compiled on one device before it is replaced, so that pipelines do not pile up. */
 const RUNS_ON_ONE_DEVICE = 100;
 
 gpuTest("random programs agree with the oracle: eager, jit, unfused, few buffers, donated, gradients, vmap", async () => {
   let runtimes: FuzzRuntimes | null = null;
   let runs = 0;
+  let failedAt: number | null = null;
   async function property(program: RandomProgram): Promise<void> {
+    if (failedAt !== null && runs > failedAt + SHRINK_RUNS) return;
     if (runs++ % RUNS_ON_ONE_DEVICE === 0) runtimes = null;
     runtimes ??= await startFuzzRuntimes();
     const previous = installRuntime(runtimes.fused);
@@ -26,7 +31,8 @@ gpuTest("random programs agree with the oracle: eager, jit, unfused, few buffers
       await checkProgram(program, runtimes);
     } catch (error) {
       // A runtime that reported a broken kernel keeps reporting it.
-      runtimes = null;
+      if (error instanceof CompileError) runtimes = null;
+      if (failedAt === null) console.error(`fuzz: run ${failedAt = runs} failed, shrinking: ${error}`);
       throw error;
     } finally {
       installRuntime(previous);

@@ -15,7 +15,7 @@ import type { DispatchPlan, Router, Tokens } from "../../src/routing/plan_types.
 import { topKRouter } from "../../src/routing/top_k_router.ts";
 import { checkLayer } from "../support/check_layer.ts";
 import { assertClose } from "../support/check_primitive.ts";
-import { oracleTest } from "../support/runtimes.ts";
+import { gpuTest, oracleTest } from "../support/runtimes.ts";
 
 const TOLERANCE = { relative: 1e-5, absolute: 1e-5 };
 
@@ -105,6 +105,20 @@ oracleTest("moe() passes gradients to every parameter", async () => {
   );
   for (const [path, leaf] of leavesOf(gradients)) {
     assertEquals((await leaf.data()).some((value) => value !== 0), true, path);
+  }
+});
+
+gpuTest("moe() has the same gradients whether it keeps or recomputes what the backward pass needs", async () => {
+  const [kept, recomputed] = (["kept", "recomputed"] as const).map((preactivations) => {
+    const router = topKRouter({ width: 4, experts: 3, k: 2 });
+    const layer = moe({ router, width: 4, inner: 5, bias: true, preactivations });
+    const x = normal(key(2), [7, 4]);
+    const loss = (p: ReturnType<typeof layer.init>) =>
+      sum(mul(layer.apply(p, { hidden: x }, { train: true }).hidden, normal(key(3), [7, 4])));
+    return leavesOf(grad(loss)(layer.init(key(1))));
+  });
+  for (const [i, [path, leaf]] of kept!.entries()) {
+    assertClose(await recomputed![i]![1].data(), await leaf.data(), TOLERANCE, path);
   }
 });
 

@@ -1,7 +1,8 @@
-import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { ConfigError, ShapeError } from "../../src/core/errors.ts";
-import { grad } from "../../src/core/grad.ts";
+import { grad, valueAndGrad } from "../../src/core/grad.ts";
 import { jit } from "../../src/core/jit.ts";
+import type { Key } from "../../src/core/key.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import { leavesOf, mapTree } from "../../src/core/tree.ts";
 import { feedForward } from "../../src/layers/feed_forward.ts";
@@ -131,6 +132,29 @@ oracleTest("transformerLm() returns the plan of each routed body, and its losses
   for (const [path, leaf] of leavesOf(gradients)) {
     assertEquals((await leaf.data()).some((value) => value !== 0), true, path);
   }
+});
+
+gpuTest("transformerLm() gives dropout and routers keys of their own while training", async () => {
+  const random = transformerLm({
+    vocabulary: VOCABULARY,
+    width: 6,
+    layers: 2,
+    heads: 1,
+    dropout: 0.2,
+    body: () => moe({ router: topKRouter({ width: 6, experts: 3, k: 1, jitter: 0.1 }), width: 6, inner: 5 }),
+  });
+  const params = random.init(key(1));
+  const step = jit((p: typeof params, from: Key) => {
+    const loss = (q: typeof params) => {
+      return languageModelLoss(random.apply(q, { ids: idsOf(IDS) }, { key: from, train: true }), idsOf(IDS)).loss;
+    };
+    return valueAndGrad(loss)(p).value;
+  });
+  const draw = async (seed: number) => await step(params, key(seed)).item();
+  assertEquals(await draw(1), await draw(1));
+  assertNotEquals(await draw(1), await draw(2));
+  assertEquals(step.traces, 1);
+  assertThrows(() => random.apply(params, { ids: idsOf(IDS) }, { train: true }), ConfigError, "has no key");
 });
 
 oracleTest("transformerLm() routes padding nowhere", async () => {

@@ -1,0 +1,72 @@
+/**
+ * From timings to results, and their lines in the report.
+ *
+ * @module
+ */
+import type { Ceilings } from "./ceilings.ts";
+import { formatCount, formatMs, formatNumber, formatRates, formatWork } from "./format.ts";
+import { type Contender, median, type Question, timeRatio, type Timing, type Work, type Workload } from "./harness.ts";
+import type { BenchResult } from "./results.ts";
+
+/** What a result is made from. */
+export interface Measured {
+  /** The question. */
+  readonly question: Question;
+  /** One of its workloads. */
+  readonly workload: Workload;
+  /** One of that one's contenders. */
+  readonly contender: Contender;
+  /** The timings of all contenders of the workload. */
+  readonly timings: readonly Timing[];
+  /** What the adapter can do at most. */
+  readonly ceilings: Ceilings;
+}
+
+/** The ceiling that binds: the one of arithmetic and traffic that takes longer, and its share of the time it took. */
+export function ceilingOf(
+  { flop, bytes }: Work,
+  ms: number,
+  { copyGBps, matmulGflops }: Ceilings,
+): BenchResult["ceiling"] {
+  const [multiplyMs, copyMs] = [flop / matmulGflops / 1e6, bytes / copyGBps / 1e6];
+  return multiplyMs > copyMs ? { of: "matmul", share: multiplyMs / ms } : { of: "copy", share: copyMs / ms };
+}
+
+/** Sums up one contender's rounds. */
+export function resultOf({ question, workload, contender, timings, ceilings }: Measured): BenchResult {
+  const timing = timings.find((each) => each.contender === contender.name)!;
+  const baseline = timings.find((each) => each.contender === contender.ratioTo);
+  const medianMs = median(timing.callMs);
+  const { flop, bytes, items } = contender.work;
+  return {
+    name: `${question.name} ${workload.name}, ${contender.name}`,
+    shapes: workload.shapes,
+    flop,
+    bytes,
+    ...(items === undefined ? {} : { items }),
+    medianMs,
+    leastMs: Math.min(...timing.callMs),
+    mostMs: Math.max(...timing.callMs),
+    calls: timing.calls,
+    rounds: timing.callMs.length,
+    ceiling: ceilingOf(contender.work, medianMs, ceilings),
+    ...(baseline === undefined ? {} : { ratio: { to: baseline.contender, times: timeRatio(timing, baseline) } }),
+    allocations: timing.allocations,
+  };
+}
+
+/** The line of a result below its workload. */
+export function formatResult(result: BenchResult): string {
+  const { name, medianMs, leastMs, mostMs, calls, rounds, ceiling, ratio, allocations, items, flop, bytes } = result;
+  const work: Work = { flop, bytes, ...(items === undefined ? {} : { items }) };
+  return [
+    `    ${name.slice(name.lastIndexOf(", ") + 2).padEnd(24)}`,
+    `${formatMs(medianMs)} (${formatMs(leastMs)} to ${formatMs(mostMs)})`.padEnd(34),
+    formatWork(work),
+    formatRates(work, medianMs),
+    `${formatNumber(100 * ceiling.share)} % of ${ceiling.of} ceiling`,
+    `${rounds} x ${formatCount(calls, "call")}`,
+    ...(allocations > 0 ? [formatCount(allocations, "new buffer")] : []),
+    ...(ratio === undefined ? [] : [`${ratio.times.toFixed(2)}x the time of ${ratio.to}`]),
+  ].join("  ");
+}

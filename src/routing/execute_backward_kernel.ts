@@ -1,0 +1,153 @@
+/**
+ * Kernel of the experts' backward pass to tokens and weights, in one dispatch over the forward's blocks.
+ *
+ *   dh = dOut[token] downᵀ    dWeight = h·dh + downBias·dOut    dz = weight dh act'(z), and the gate's likewise
+ *   dx = dz upᵀ (+ dg gateᵀ)  innerWeighted = weight h, which the gradient of `down` multiplies by dOut
+ *
+ * Needs x, z and the plan, nothing else of the forward. dx goes to the token's row where a token has one expert (and the
+ * rows of tokens without one are cleared), to the assignment's row otherwise.
+ *
+ * Source: the identity for dWeight and what is kept are SonicMoE's (Guo et al. 2025, arXiv 2512.14080).
+ *
+ * @module
+ */
+import type { KernelText, Variant } from "../ops/kernel_text.ts";
+import { type Columns, ExpertBlock, PLAN, softwareBlockRows } from "./execute_block.ts";
+import { clearRow } from "./execute_forward_kernel.ts";
+import { activationText, type ExpertShape } from "./execute_shape.ts";
+
+/** Operands by accessor number. */
+export const BACKWARD_INPUTS: readonly string[] = [
+  ...["dOut", "up", "preactivation", "down", "downBias"],
+  ...["weight", "expertOffsets", "rowToken", "rowAssign", "assignRow"],
+  "gate",
+];
+/** Outputs by accessor number: dz [A, F] or [A, 2F] with the gate's first, weight · h [A, F], dx rows, dWeight [A]. */
+const OUTPUTS = ["dPreactivation", "innerWeighted", "dHidden", "dWeight"] as const;
+
+const LOAD = { dOut: "ld0", up: "ld1", preactivation: "ld2", down: "ld3", downBias: "ld4", gate: "ld10" };
+const STORE = { dPreactivation: "st0", innerWeighted: "st1", dHidden: "st2", dWeight: "st3" };
+/** Reads dz back. */
+const READ_BACK = "rd0";
+
+function blockOf(shape: ExpertShape, variant: Variant): ExpertBlock {
+  return new ExpertBlock(shape, variant, variant === "software" ? softwareBlockRows(shape) : 16);
+}
+
+/** Whether one invocation may run both products of a block. */
+export function backwardFits(shape: ExpertShape, variant: Variant): boolean {
+  const { width, inner, body } = shape;
+  const out = { depth: inner, width };
+  return blockOf(shape, variant).canRun([{ depth: width, width: inner }, ...(body === "glu" ? [out, out] : [out])]);
+}
+
+/** Generates the kernel. */
+export function backwardKernel(
+  shape: ExpertShape,
+  { variant, target }: { readonly variant: Variant; readonly target: "token" | "assignment" },
+): KernelText {
+  const block = blockOf(shape, variant);
+  const { width, inner, activation } = shape;
+  const clearWeight = `${STORE.dWeight}(item, 0.0);\n`;
+  return block.kernel({
+    inputs: BACKWARD_INPUTS,
+    outputs: OUTPUTS,
+    preludes: activationText(activation) +
+      `var<workgroup> weightParts: array<f32, ${block.lanesAcross * block.rows}>;\n`,
+    dropped: target === "token" ? clearWeight + clearRow(block, STORE.dHidden) : clearWeight,
+    weighted: true,
+    body: block.eachRow(`${weightPart(block, "row")} = 0.0;\n`) +
+      block.eachTile(inner, (columns) => innerStage(block, columns)) +
+      "workgroupBarrier();\nstorageBarrier();\n" + sumWeightParts(block) +
+      block.eachTile(width, (columns) => hiddenStage(block, columns, target)),
+  });
+}
+
+/** This lane's part of a row's dWeight: the sum over its own columns. */
+function weightPart(block: ExpertBlock, row: string): string {
+  return `weightParts[${row} * ${block.lanesAcross}u + lane % ${block.lanesAcross}u]`;
+}
+
+/**
+ * One tile of dz. dh waits in dz until a rolled loop replaces it: unrolled, the activations would double the compile time.
+ */
+function innerStage(block: ExpertBlock, columns: Columns): string {
+  const { width, inner, body } = block.shape;
+  const isGated = body === "glu";
+  const span = isGated ? 2 * inner : inner;
+  const base = (local: string) => `(first + ${local}) * ${span}u`;
+  const product = block.product({
+    name: "p",
+    depth: width,
+    columns,
+    rows: { load: LOAD.dOut, width, at: ({ token }) => `${token} * ${width}u` },
+    matrix: { load: LOAD.down, layout: "T" },
+  });
+  const park = block.eachOutput(
+    "p",
+    columns,
+    ({ local }, column, value) => block.put(STORE.dPreactivation, base(local), column, columns, value),
+  );
+  const finish = block.eachRowOf(columns, (column) => {
+    const put = (store: string, at: string, value: string) => block.put(store, at, column, columns, value);
+    const upper = `${base("row")} + ${inner}u`;
+    return `{\nlet dh = ${block.get(READ_BACK, base("row"), column, columns)};\n` +
+      `let weight = ${PLAN.weight}(${PLAN.rowAssign}(first + row));\n` +
+      `let g = ${block.get(LOAD.preactivation, base("row"), column, columns)};\nlet open = activate(g);\n` +
+      (isGated
+        ? `let z = ${block.get(LOAD.preactivation, upper, column, columns)};\nlet h = open * z;\n`
+        : "let h = open;\n") +
+      `${weightPart(block, "row")} += dot(${columns.exact ? "h" : `h * ${insideMask(column, inner)}`}, dh);\n` +
+      put(STORE.dPreactivation, base("row"), `weight * dh * ${isGated ? "z * " : ""}slope(g)`) +
+      (isGated ? put(STORE.dPreactivation, upper, "weight * dh * open") : "") +
+      put(STORE.innerWeighted, `(first + row) * ${inner}u`, "weight * h") + "}\n";
+  });
+  return product + park + finish;
+}
+
+/** 1 for columns inside the row, 0 outside, where clamped loads repeat the last column. */
+function insideMask(column: string, width: number): string {
+  const columns = `vec4<u32>(${column}) + vec4<u32>(0u, 1u, 2u, 3u)`;
+  return `select(vec4<f32>(), vec4<f32>(1.0), ${columns} < vec4<u32>(${width}u))`;
+}
+
+/** One lane a row adds the parts of dWeight in the order of lanes, and the bias's share. */
+function sumWeightParts(block: ExpertBlock): string {
+  const { width, bias } = block.shape;
+  const [unit, suffix, product] = block.isVector(width) ? [4, "v", "dot"] : [1, "", ""];
+  const [left, right] = [`${LOAD.downBias}${suffix}(expert * ${width}u + j)`, `${LOAD.dOut}${suffix}(dOutRow + j)`];
+  const share = bias
+    ? `let dOutRow = ${PLAN.rowToken}(first + i) * ${width}u;\n` +
+      `for (var j = 0u; j < ${width}u; j += ${unit}u) { sum += ${product}(${left}${
+        product ? ", " : " * "
+      }${right}); }\n`
+    : "";
+  return `for (var i = lane; i < ${block.rows}u; i += ${block.size}u) { if (first + i < last) {\nvar sum = 0.0;\n` +
+    `for (var j = 0u; j < ${block.lanesAcross}u; j++) { sum += weightParts[i * ${block.lanesAcross}u + j]; }\n` +
+    `${share}${STORE.dWeight}(${PLAN.rowAssign}(first + i), sum);\n} }\n`;
+}
+
+/** One tile of dx. */
+function hiddenStage(block: ExpertBlock, columns: Columns, target: "token" | "assignment"): string {
+  const { width, inner, body } = block.shape;
+  const span = body === "glu" ? 2 * inner : inner;
+  function half(offset: number, load: string): string {
+    return block.product({
+      name: "q",
+      depth: inner,
+      columns,
+      ...(offset > 0 ? { accumulate: true } : {}),
+      rows: { load: READ_BACK, width: inner, at: ({ place }) => `${place} * ${span}u + ${offset}u` },
+      matrix: { load, layout: "T" },
+    });
+  }
+  const products = body === "glu" ? half(0, LOAD.gate) + half(inner, LOAD.up) : half(0, LOAD.up);
+  return products + block.eachOutput("q", columns, (row, column, value) =>
+    block.put(
+      STORE.dHidden,
+      `${target === "token" ? row.token : row.assign} * ${width}u`,
+      column,
+      columns,
+      value,
+    ));
+}

@@ -1,0 +1,60 @@
+/**
+ * Adding up what a token's experts returned, in the order of its assignments.
+ *
+ * @module
+ */
+import type { KernelContext, Operand as Buffer } from "../core/kernel.ts";
+import { ceilDiv, dispatchKernelText, type KernelText, linearGrid, type Operand } from "../ops/kernel_text.ts";
+import { type ExecuteAttrs, named } from "./execute_operands.ts";
+
+/** Which assignments a token has: always the same number, or those between its offsets. */
+interface CombineOptions {
+  /** T. */
+  readonly tokens: number;
+  /** D. */
+  readonly width: number;
+  /** Assignments of every token, or null if they are between a token's offsets. */
+  readonly perToken: number | null;
+}
+
+/**
+ * Adds the rows of each token's assignments, ascending. Inputs: rows [A, D], assignRow, and tokenOffsets where there is no
+ * fixed number. An assignment without a row is skipped, because its memory may hold anything.
+ */
+function combineKernel({ tokens, width, perToken }: CombineOptions): KernelText {
+  const lanes = 64;
+  const isVector = width % 4 === 0;
+  const [unit, suffix, zero] = isVector ? [4, "v", "vec4<f32>()"] : [1, "", "0.0"];
+  const grid = linearGrid(ceilDiv(tokens * width / unit, lanes), "group");
+  const [begin, end] = perToken === null
+    ? ["ldu2(token)", "ldu2(token + 1u)"]
+    : [`token * ${perToken}u`, `(token + 1u) * ${perToken}u`];
+  const inputs: readonly Operand[] = [
+    { name: "rows", kind: "f32" },
+    { name: "assignRow", kind: "u32" },
+    { name: "tokenOffsets", kind: "u32" },
+  ];
+  return {
+    inputs,
+    outputs: [{ name: "out", kind: "f32" }],
+    preludes: "",
+    body:
+      `${grid.text}let item = (group * ${lanes}u + lane) * ${unit}u;\nif (item >= ${tokens * width}u) { return; }\n` +
+      `let token = item / ${width}u;\nlet column = item % ${width}u;\nvar sum = ${zero};\nlet end = ${end};\n` +
+      `for (var a = ${begin}; a < end; a++) {\n` +
+      `if (ldu1(a) != 0xffffffffu) { sum += ld0${suffix}(a * ${width}u + column); }\n}\n` +
+      `st0${suffix}(item, sum);\n`,
+    workgroupSize: [lanes, 1, 1],
+    workgroups: grid.workgroups,
+  };
+}
+
+/** Adds the rows of each token's assignments. */
+export function dispatchCombine(kernel: KernelContext, attrs: ExecuteAttrs, rows: Buffer, out: Buffer): void {
+  const { assignRow, tokenOffsets } = named(kernel.inputs, attrs);
+  const [tokens, width] = out.shape as readonly [number, number];
+  const text = combineKernel({ tokens, width, perToken: attrs.perToken });
+  dispatchKernelText(kernel, `experts combine ${tokens}x${width}`, text, [rows, assignRow, tokenOffsets ?? null], [
+    out,
+  ]);
+}

@@ -1,0 +1,133 @@
+/**
+ * Primitives of the experts' forward pass: the fused op itself, and the pre-activations alone for a backward pass that
+ * finds nothing kept.
+ *
+ * @module
+ */
+import type { AdapterTraits, KernelContext, Operand } from "../core/kernel.ts";
+import { definePrimitive, type Primitive } from "../core/primitive.ts";
+import type { Aval } from "../core/shape.ts";
+import { apply, type Tensor } from "../core/tensor.ts";
+import { dispatchKernelText, variantOf } from "../ops/kernel_text.ts";
+import { executeGradients } from "./execute_backward.ts";
+import { dispatchCombine } from "./execute_combine.ts";
+import {
+  downForward,
+  FORWARD_INPUTS,
+  type ForwardOptions,
+  fusedForward,
+  preactivationForward,
+  prefersFused,
+  upForward,
+} from "./execute_forward_kernel.ts";
+import { executeInSteps, preactivationInSteps } from "./execute_meaning.ts";
+import { CAST_PLACES, type ExecuteAttrs, expertShape, named, preactivationWidth } from "./execute_operands.ts";
+import { hasElements, labelOf } from "./execute_shape.ts";
+
+/** Workgroup memory a GPU kernel takes at most: more would leave room for too few workgroups beside it. */
+const HARDWARE_WORKGROUP_BYTES = 16384;
+
+/** What a kernel is told apart from sizes. */
+function optionsFor(adapter: AdapterTraits, { perToken, keeps }: ExecuteAttrs): ForwardOptions {
+  const variant = variantOf(adapter);
+  const { workgroupBytes } = adapter;
+  return {
+    variant,
+    target: perToken === 1 ? "token" : "assignment",
+    keeps,
+    workgroupBytes: variant === "software" ? workgroupBytes : Math.min(workgroupBytes, HARDWARE_WORKGROUP_BYTES),
+  };
+}
+
+function preactivationAval(inputs: readonly Aval[], attrs: ExecuteAttrs): Aval {
+  const shape = expertShape(named(inputs, attrs), attrs);
+  return { shape: [shape.assignments, preactivationWidth(shape)], dtype: "f32" };
+}
+
+/** Buffers by accessor number. */
+function readable(kernel: KernelContext, attrs: ExecuteAttrs, innerRows: Operand | null): (Operand | null)[] {
+  const operands: Readonly<Record<string, Operand | undefined>> = { ...named(kernel.inputs, attrs) };
+  return FORWARD_INPUTS.map((name) => name === "innerRows" ? innerRows : operands[name] ?? null);
+}
+
+function buildForward(kernel: KernelContext, attrs: ExecuteAttrs): void {
+  const operands = named(kernel.inputs, attrs);
+  const shape = expertShape(operands, attrs);
+  const options = optionsFor(kernel.adapter, attrs);
+  const [out, preactivation = null] = kernel.outputs as readonly [Operand, Operand?];
+  const { assignments, width, inner } = shape;
+  const rows = options.target === "token" ? out : kernel.scratch([assignments, width], "f32");
+  const label = labelOf(shape);
+  if (prefersFused(shape, options)) {
+    const text = fusedForward(shape, options);
+    // The text reads h back from a buffer only where it does not fit on chip.
+    const innerRows = text.body.includes("st2") ? kernel.scratch([assignments, inner], "f32") : null;
+    dispatchKernelText(kernel, `experts ${label}`, text, readable(kernel, attrs, null), [
+      rows,
+      preactivation,
+      innerRows,
+    ]);
+  } else {
+    const innerRows = kernel.scratch([assignments, inner], "f32");
+    const inputs = readable(kernel, attrs, innerRows);
+    dispatchKernelText(
+      kernel,
+      `experts up ${label}`,
+      upForward(shape, options),
+      readable(kernel, attrs, null),
+      [null, preactivation, innerRows],
+    );
+    dispatchKernelText(kernel, `experts down ${label}`, downForward(shape, options), inputs, [rows]);
+  }
+  if (rows !== out) dispatchCombine(kernel, attrs, rows, out);
+}
+
+/**
+ * Primitive behind {@linkcode execute}: the operands of `execute_operands.ts` -> the result [T, D], and where they are
+ * kept the pre-activations, of which rows not in use hold anything.
+ */
+export const executePrimitive: Primitive = definePrimitive<ExecuteAttrs>({
+  name: "execute",
+  kind: "composite",
+  shape(inputs, attrs) {
+    const out: Aval = { shape: inputs[0]!.shape, dtype: "f32" };
+    return attrs.keeps === "nothing" ? [out] : [out, preactivationAval(inputs, attrs)];
+  },
+  expand(inputs, attrs) {
+    const operands = named(inputs, attrs);
+    const out = executeInSteps(operands, attrs);
+    return attrs.keeps === "nothing" ? [out] : [out, preactivationInSteps(operands)];
+  },
+  // The pre-activations stay inside this folder, so they have no cotangent.
+  vjp: ([dOut], inputs, [, kept], attrs) =>
+    executeGradients(inputs, dOut!, kept ?? preactivationOf(inputs, attrs), attrs),
+  lower: {
+    as: "kernel",
+    build: buildForward,
+    prologue: CAST_PLACES,
+    accepts: (inputs, attrs) => hasElements(expertShape(named(inputs, attrs), attrs)),
+  },
+});
+
+/** Primitive that computes the pre-activations alone. */
+export const executePreactivationPrimitive: Primitive = definePrimitive<ExecuteAttrs>({
+  name: "executePreactivation",
+  kind: "composite",
+  shape: (inputs, attrs) => [preactivationAval(inputs, attrs)],
+  expand: (inputs, attrs) => [preactivationInSteps(named(inputs, attrs))],
+  lower: {
+    as: "kernel",
+    build(kernel, attrs) {
+      const shape = expertShape(named(kernel.inputs, attrs), attrs);
+      const text = preactivationForward(shape, optionsFor(kernel.adapter, attrs));
+      const inputs = readable(kernel, attrs, null);
+      dispatchKernelText(kernel, `experts pre-activations ${labelOf(shape)}`, text, inputs, [null, kernel.outputs[0]!]);
+    },
+    prologue: CAST_PLACES,
+    accepts: (inputs, attrs) => hasElements(expertShape(named(inputs, attrs), attrs)),
+  },
+});
+
+function preactivationOf(inputs: readonly Tensor[], attrs: ExecuteAttrs): Tensor {
+  return apply(executePreactivationPrimitive, inputs, attrs);
+}

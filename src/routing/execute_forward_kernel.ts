@@ -1,0 +1,243 @@
+/**
+ * Kernels of the experts' forward pass.
+ *
+ *   z = x[rowToken[row]] up[e] + upBias[e]    h = act(z)    gated: g likewise from gate[e], h = act(g) · z
+ *   y = weight[rowAssign[row]] · (h down[e] + downBias[e])
+ *
+ * Fused: a workgroup computes h of its block, keeps it on chip where BM · F numbers fit (in a scratch buffer otherwise)
+ * and goes on to the second product: gather, both products, activation, weighting and scatter in one dispatch. Pair: two
+ * dispatches cut their columns over more workgroups. Where a token has one expert, y is its row of the result, and the
+ * same dispatch clears the rows of tokens without one; otherwise y goes to its assignment's row, and `execute_combine.ts`
+ * adds each token's rows. What a block is stands in `execute_block.ts`.
+ *
+ * @module
+ */
+import type { KernelText, Variant } from "../ops/kernel_text.ts";
+import { type Columns, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
+import { activationText, type ExpertShape } from "./execute_shape.ts";
+
+/** How a forward kernel is laid out. */
+export interface ForwardOptions {
+  /** Class of adapters. */
+  readonly variant: Variant;
+  /** Row of the result: the token where each has one expert, the assignment otherwise. */
+  readonly target: "token" | "assignment";
+  /** Whether z is stored for the backward pass. */
+  readonly keeps: "preactivation" | "nothing";
+  /** Workgroup memory a kernel may take. */
+  readonly workgroupBytes: number;
+}
+
+/** Operands of the forward kernels by accessor number; `hidden` is read by the second kernel of the pair. */
+export const FORWARD_INPUTS: readonly string[] = [
+  ...["hidden", "up", "upBias", "down", "downBias"],
+  ...["weight", "expertOffsets", "rowToken", "rowAssign", "assignRow"],
+  ...["gate", "gateBias", "innerRows"],
+];
+/** Outputs by accessor number: y; z [A, F] or [A, 2F] with the gate's first; scratch [A, F] for h. */
+const OUTPUTS = ["out", "preactivation", "innerRows"] as const;
+
+const LOAD = { hidden: "ld0", up: "ld1", upBias: "ld2", down: "ld3", downBias: "ld4", gate: "ld10", gateBias: "ld11" };
+const STORE = { out: "st0", preactivation: "st1" };
+
+/** Where h of a block is. */
+interface InnerRows {
+  readonly load: string;
+  readonly store: string;
+  /** First element of a block row that exists. */
+  at(local: string): string;
+}
+
+/** Rows of h in a buffer [A, F]: written by accessor `st2`, and read back by the same workgroup. */
+function rowsInBuffer(inner: number): InnerRows {
+  return { load: "rd2", store: "st2", at: (local) => `(first + ${local}) * ${inner}u` };
+}
+
+/** Whether the fused kernel keeps h on chip. */
+function fitsOnChip(block: ExpertBlock, { workgroupBytes }: ForwardOptions): boolean {
+  return block.rows * block.shape.inner * 4 + block.ownBytes() <= workgroupBytes;
+}
+
+function fusedBlock(shape: ExpertShape, variant: Variant): ExpertBlock {
+  return new ExpertBlock(shape, variant, variant === "software" ? softwareBlockRows(shape) : 16);
+}
+
+/** A block of the pair's kernels, or of the pre-activation's. */
+function pairBlock(shape: ExpertShape, variant: Variant, tiledWidth: number): ExpertBlock {
+  return new ExpertBlock(shape, variant, variant === "software" ? softwareBlockRows(shape) : 64, tiledWidth);
+}
+
+/**
+ * Whether the fused kernel is the better choice. On a CPU it is, wherever an invocation may run that long: it costs no
+ * more than dense products. On a GPU h has to stay on chip, or the pair's larger blocks read the weights less often.
+ */
+export function prefersFused(shape: ExpertShape, options: ForwardOptions): boolean {
+  const block = fusedBlock(shape, options.variant);
+  if (options.variant === "hardware") return fitsOnChip(block, options);
+  const { width, inner, body } = shape;
+  const up = { depth: width, width: inner };
+  return block.canRun([...(body === "glu" ? [up, up] : [up]), { depth: inner, width }]);
+}
+
+/** Both products in one dispatch. */
+export function fusedForward(shape: ExpertShape, options: ForwardOptions): KernelText {
+  const block = fusedBlock(shape, options.variant);
+  const { inner, width, activation } = shape;
+  const isOnChip = fitsOnChip(block, options);
+  const rows = isOnChip
+    ? { load: "getInner", store: "putInner", at: (local: string) => `(${local}) * ${inner}u` }
+    : rowsInBuffer(inner);
+  const up = block.eachTile(inner, (columns) => upStage(block, columns, rows, options));
+  const down = block.eachTile(width, (columns) =>
+    downStage(block, columns, options, rows.load, (row) =>
+      // A row past the block's last one is computed from whatever a valid one holds and thrown away.
+      isOnChip ? rows.at(row.local) : `${row.place} * ${inner}u`));
+  return block.kernel({
+    inputs: FORWARD_INPUTS,
+    outputs: OUTPUTS,
+    preludes: activationText(activation) + (isOnChip ? chipMemory(block) : ""),
+    weighted: true,
+    ...clearing(block, options),
+    body: `${up}${isOnChip ? "workgroupBarrier" : "storageBarrier"}();\n${down}`,
+  });
+}
+
+/** First dispatch of the pair: h, and z where it is kept. */
+export function upForward(shape: ExpertShape, options: ForwardOptions): KernelText {
+  const block = pairBlock(shape, options.variant, shape.inner);
+  return block.kernel({
+    inputs: FORWARD_INPUTS,
+    outputs: OUTPUTS,
+    preludes: activationText(shape.activation),
+    weighted: false,
+    body: block.eachTile(shape.inner, (columns) => upStage(block, columns, rowsInBuffer(shape.inner), options)),
+  });
+}
+
+/** z alone, for a backward pass that finds nothing kept. */
+export function preactivationForward(shape: ExpertShape, options: ForwardOptions): KernelText {
+  const block = pairBlock(shape, options.variant, shape.inner);
+  const kept: ForwardOptions = { ...options, keeps: "preactivation" };
+  return block.kernel({
+    inputs: FORWARD_INPUTS,
+    outputs: OUTPUTS,
+    weighted: false,
+    body: block.eachTile(shape.inner, (columns) => upStage(block, columns, null, kept)),
+  });
+}
+
+/** Second dispatch of the pair: y from h. */
+export function downForward(shape: ExpertShape, options: ForwardOptions): KernelText {
+  const block = pairBlock(shape, options.variant, shape.width);
+  return block.kernel({
+    inputs: FORWARD_INPUTS,
+    outputs: OUTPUTS,
+    weighted: true,
+    ...clearing(block, options),
+    body: block.eachTile(
+      shape.width,
+      (columns) => downStage(block, columns, options, "ld12", (row) => `${row.place} * ${shape.inner}u`),
+    ),
+  });
+}
+
+/** Clears the rows of tokens without an expert; the combine takes care of them where tokens have several. */
+function clearing(block: ExpertBlock, { target }: ForwardOptions): { readonly dropped?: string } {
+  return target === "token" ? { dropped: clearRow(block, STORE.out) } : {};
+}
+
+/** Writes zeros to row `item`, D wide. */
+export function clearRow(block: ExpertBlock, store: string): string {
+  const { width } = block.shape;
+  const [unit, zero] = block.isVector(width)
+    ? [4, `${store}v(item * ${width}u + j, vec4<f32>())`]
+    : [1, `${store}(item * ${width}u + j, 0.0)`];
+  return `for (var j = 0u; j < ${width}u; j += ${unit}u) { ${zero}; }\n`;
+}
+
+function chipMemory(block: ExpertBlock): string {
+  const { inner } = block.shape;
+  const [type, suffix, unit] = block.isVector(inner) ? ["vec4<f32>", "v", 4] : ["f32", "", 1];
+  return `var<workgroup> innerRows: array<${type}, ${block.rows * inner / Number(unit)}>;\n` +
+    `fn getInner${suffix}(at: u32) -> ${type} { return innerRows[at / ${unit}u]; }\n` +
+    `fn putInner${suffix}(at: u32, value: ${type}) { innerRows[at / ${unit}u] = value; }\n`;
+}
+
+/**
+ * One tile of columns of the first product. Without `rows`, only z is stored. Pre-activations go to `rows` as they are
+ * and are activated in place by a rolled loop (each lane touches only what it wrote): an activation in the unrolled
+ * epilogue costs nothing to run but multiplies the compile time by three.
+ */
+function upStage(block: ExpertBlock, columns: Columns, rows: InnerRows | null, options: ForwardOptions): string {
+  const { width, inner, body, bias } = block.shape;
+  const isGated = body === "glu";
+  const span = isGated ? 2 * inner : inner;
+  function half(name: string, load: string): string {
+    return block.product({
+      name,
+      depth: width,
+      columns,
+      rows: { load: LOAD.hidden, width, at: ({ token }) => `${token} * ${width}u` },
+      matrix: { load, layout: "N" },
+    });
+  }
+  function biased(value: string, load: string, column: string): string {
+    return bias ? `${value} + ${block.get(load, `expert * ${inner}u`, column, columns)}` : value;
+  }
+  function keep(local: string, offset: number, column: string): string {
+    if (options.keeps === "nothing") return "";
+    return block.put(STORE.preactivation, `(first + ${local}) * ${span}u + ${offset}u`, column, columns, "z");
+  }
+  const [load, loadBias] = isGated ? [LOAD.gate, LOAD.gateBias] : [LOAD.up, LOAD.upBias];
+  let text = half("g", load) +
+    block.eachOutput(
+      "g",
+      columns,
+      ({ local }, column, value) =>
+        `let z = ${biased(value, loadBias, column)};\n${keep(local, 0, column)}` +
+        (rows === null ? "" : block.put(rows.store, rows.at(local), column, columns, "z")),
+    );
+  if (rows !== null) {
+    text += block.eachRowOf(columns, (column) => {
+      const activated = `activate(${block.get(rows.load, rows.at("row"), column, columns)})`;
+      return block.put(rows.store, rows.at("row"), column, columns, activated);
+    });
+  }
+  if (!isGated) return text;
+  return text + half("u", LOAD.up) +
+    block.eachOutput(
+      "u",
+      columns,
+      ({ local }, column, value) =>
+        `let z = ${biased(value, LOAD.upBias, column)};\n${keep(local, inner, column)}` +
+        (rows === null ? "" : block.put(
+          rows.store,
+          rows.at(local),
+          column,
+          columns,
+          `${block.get(rows.load, rows.at(local), column, columns)} * z`,
+        )),
+    );
+}
+
+/** One tile of columns of the second product, weighted and stored at its target. */
+function downStage(
+  block: ExpertBlock,
+  columns: Columns,
+  { target }: ForwardOptions,
+  load: string,
+  at: (row: { readonly local: string; readonly place: string }) => string,
+): string {
+  const { width, inner, bias } = block.shape;
+  return block.product({
+    name: "y",
+    depth: inner,
+    columns,
+    rows: { load, width: inner, at },
+    matrix: { load: LOAD.down, layout: "N" },
+  }) + block.eachOutput("y", columns, (row, column, value) => {
+    const sum = bias ? `(${value} + ${block.get(LOAD.downBias, `expert * ${width}u`, column, columns)})` : value;
+    const to = target === "token" ? row.token : row.assign;
+    return block.put(STORE.out, `${to} * ${width}u`, column, columns, `${row.weight} * ${sum}`);
+  });
+}

@@ -1,0 +1,184 @@
+/**
+ * Kernels of the gradients of expert parameters: sums over each expert's rows.
+ *
+ *   dMatrix[e] = Σ left[row]ᵀ right[row]    dBias[e] = Σ right[row] (· weight)    over the rows of expert e
+ *
+ * One workgroup owns a tile of one expert's result and walks that expert's rows in ascending order, so sums repeat bit
+ * for bit and an expert without rows gets zeros. Rows may be cut into parts that are added in order: a software adapter
+ * silently stops an invocation after 65,535 loop iterations.
+ *
+ * @module
+ */
+import {
+  ceilDiv,
+  COMPONENTS,
+  type KernelText,
+  linearGrid,
+  type Operand,
+  times,
+  type Variant,
+} from "../ops/kernel_text.ts";
+import { registerTile, SHARED_COLUMNS, sharedTile, sharedTileMemory } from "../ops/tile.ts";
+
+/** One operand: some columns of a matrix that has a row for each token or for each row of the plan. */
+export interface ExpertRows {
+  /** Whether plan row r is row rowToken[r] of the matrix, or row r. */
+  readonly by: "token" | "row";
+  /** Columns used. */
+  readonly width: number;
+  /** First column used. */
+  readonly offset: number;
+  /** Columns of the matrix. */
+  readonly stride: number;
+}
+
+/** A sum of outer products for each expert. */
+export interface MatrixGradient {
+  /** E. */
+  readonly experts: number;
+  /** Rows of the result. */
+  readonly left: ExpertRows;
+  /** Columns of the result. */
+  readonly right: ExpertRows;
+  /** Parts each expert's rows are cut into; partial sums are [parts, E, left.width, right.width]. */
+  readonly parts: number;
+}
+
+/** Rows one invocation may walk. */
+const MAX_ROWS = 60_000;
+const LANES = 8;
+const PLAN_INPUTS: readonly Operand[] = [{ name: "expertOffsets", kind: "u32" }, { name: "rowToken", kind: "u32" }];
+
+/** Parts that keep an invocation under the loop limit even if one expert has all rows. */
+export function gradientParts(assignments: number): number {
+  return Math.max(1, ceilDiv(assignments, MAX_ROWS));
+}
+
+/** Whether the bias kernel, which is never cut, may walk so many rows. */
+export function biasGradientFits(assignments: number): boolean {
+  return assignments <= MAX_ROWS;
+}
+
+function isAligned({ width, offset, stride }: ExpertRows): boolean {
+  return width % 4 === 0 && offset % 4 === 0 && stride % 4 === 0;
+}
+
+/** Row of the matrix for a row of the plan. */
+function matrixRow({ by }: ExpertRows, row: string): string {
+  return by === "token" ? `ldu3(${row})` : `(${row})`;
+}
+
+/** The sum of outer products. Inputs: left, right, expertOffsets, rowToken. */
+export function matrixGradientKernel(gradient: MatrixGradient, variant: Variant): KernelText {
+  const { experts, left, right, parts } = gradient;
+  const isSoftware = variant === "software";
+  const [m, n] = [left.width, right.width];
+  const rows = isSoftware ? (m > 8 ? 16 : isAligned(left) ? 8 : 4) : 64;
+  const columns = n > 64 ? 4 : n > 32 ? 2 : 1;
+  const wide = isSoftware ? columns * 4 * LANES : SHARED_COLUMNS;
+  const [tilesM, tilesN] = [ceilDiv(m, rows), ceilDiv(n, wide)];
+  const grid = linearGrid(tilesM * tilesN * experts * parts, "tile");
+  const range = parts === 1
+    ? "let first = begin;\nlet last = until;\n"
+    : `let share = (until - begin + ${parts - 1}u) / ${parts}u;\n` +
+      `let first = min(begin + part * share, until);\nlet last = min(first + share, until);\n`;
+  const open = `${grid.text}let m0 = (tile % ${tilesM}u) * ${rows}u;\n` +
+    `let n0 = (tile / ${tilesM}u % ${tilesN}u) * ${wide}u${isSoftware ? " + lane * 4u" : ""};\n` +
+    `let expert = tile / ${tilesM * tilesN}u % ${experts}u;\nlet part = tile / ${tilesM * tilesN * experts}u;\n` +
+    `let result = (part * ${experts}u + expert) * ${m * n}u;\n` +
+    `let begin = ldu2(expert);\nlet until = ldu2(expert + 1u);\n${range}`;
+  const store = (row: string, column: string, value: string) => storeTile(m, n, row, column, value);
+  const body = isSoftware
+    ? softwareProduct(left, right, rows, columns) +
+      times(rows, (r) => times(columns, (c) => store(`m0 + ${r}u`, `(n0 + ${c * 4 * LANES}u)`, `g_${r}_${c}`)))
+    : hardwareProduct(left, right) +
+      times(4, (r) => store(`m0 + (lane / 16u) * 4u + ${r}u`, "(n0 + (lane % 16u) * 4u)", `g_${r}`));
+  return {
+    inputs: [{ name: "left", kind: "f32" }, { name: "right", kind: "f32" }, ...PLAN_INPUTS],
+    outputs: [{ name: "gradient", kind: "f32" }],
+    preludes: isSoftware ? "" : sharedTileMemory(4),
+    body: open + body,
+    workgroupSize: [isSoftware ? LANES : 256, 1, 1],
+    workgroups: grid.workgroups,
+  };
+}
+
+/** Stores four columns of the result, those outside left out. */
+function storeTile(m: number, n: number, row: string, column: string, value: string): string {
+  const at = `result + (${row}) * ${n}u + ${column}`;
+  const stores = n % 4 === 0
+    ? `if (${column} < ${n}u) { st0v(${at}, ${value}); }\n`
+    : COMPONENTS.map((part, j) => `if (${column} + ${j}u < ${n}u) { st0(${at} + ${j}u, ${value}.${part}); }\n`).join(
+      "",
+    );
+  return `if (${row} < ${m}u) {\n${stores}}\n`;
+}
+
+/** A register tile for each lane; rows and columns past the end read clamped. */
+function softwareProduct(left: ExpertRows, right: ExpertRows, rows: number, columns: number): string {
+  function places(name: string, count: number, side: ExpertRows, at: (j: number) => string): string {
+    const unit = isAligned(side) ? 4 : 1;
+    return times(
+      count / unit,
+      (j) => `let ${name}${j * unit} = min(${at(j * unit)}, ${side.width - unit}u) + ${side.offset}u;\n`,
+    );
+  }
+  return places("leftColumn", rows, left, (r) => `m0 + ${r}u`) +
+    places("rightColumn", columns * 4, right, (j) => `n0 + ${(j >> 2) * 4 * LANES + (j & 3)}u`) +
+    registerTile({
+      name: "g",
+      rows,
+      columns,
+      start: "first",
+      end: "last",
+      step: 1,
+      prepare: (row) =>
+        `let leftRow = ${matrixRow(left, row)} * ${left.stride}u;\nlet rightRow = ${
+          matrixRow(right, row)
+        } * ${right.stride}u;\n`,
+      a: { load: "ld0", along: isAligned(left) ? "tile" : "none", index: (r) => `leftRow + leftColumn${r}` },
+      b: { load: "ld1", along: isAligned(right) ? "tile" : "none", index: (j) => `rightRow + rightColumn${j}` },
+    });
+}
+
+function hardwareProduct(left: ExpertRows, right: ExpertRows): string {
+  const place = (side: ExpertRows, row: string, column: string) =>
+    `${matrixRow(side, row)} * ${side.stride}u + ${side.offset}u + min(${column}, ${side.width - 1}u)`;
+  return sharedTile({
+    name: "g",
+    rowsEach: 4,
+    start: "first",
+    end: "last",
+    a: (i, row) => `ld0(${place(left, row, `m0 + ${i}`)})`,
+    b: (row, j) => `ld1(${place(right, row, `n0 + ${j}`)})`,
+    aAlong: "tile",
+    bAlong: "tile",
+  });
+}
+
+/** The sum of rows, a lane for each four columns (or one). Inputs: right, weight, expertOffsets, rowToken, rowAssign. */
+export function biasGradientKernel(experts: number, right: ExpertRows, scale: "none" | "weight"): KernelText {
+  const n = right.width;
+  const [unit, suffix, zero] = isAligned(right) ? [4, "v", "vec4<f32>()"] : [1, "", "0.0"];
+  const tiles = ceilDiv(n / unit, LANES);
+  const grid = linearGrid(tiles * experts, "tile");
+  const factor = scale === "weight" ? "ld1(ldu4(row)) * " : "";
+  return {
+    inputs: [
+      { name: "right", kind: "f32" },
+      { name: "weight", kind: "f32" },
+      ...PLAN_INPUTS,
+      { name: "rowAssign", kind: "u32" },
+    ],
+    outputs: [{ name: "gradient", kind: "f32" }],
+    preludes: "",
+    body:
+      `${grid.text}let expert = tile / ${tiles}u;\nlet column = (tile % ${tiles}u * ${LANES}u + lane) * ${unit}u;\n` +
+      `if (column >= ${n}u) { return; }\nlet last = ldu2(expert + 1u);\nvar sum = ${zero};\n` +
+      `for (var row = ldu2(expert); row < last; row++) {\n` +
+      `sum += ${factor}ld0${suffix}(${matrixRow(right, "row")} * ${right.stride}u + ${right.offset}u + column);\n}\n` +
+      `st0${suffix}(expert * ${n}u + column, sum);\n`,
+    workgroupSize: [LANES, 1, 1],
+    workgroups: grid.workgroups,
+  };
+}

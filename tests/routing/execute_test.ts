@@ -1,0 +1,332 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { fullLike } from "../../src/core/arithmetic.ts";
+import { ConfigError, DTypeError, ShapeError } from "../../src/core/errors.ts";
+import { grad, valueAndGrad } from "../../src/core/grad.ts";
+import { jit } from "../../src/core/jit.ts";
+import { read } from "../../src/core/realize.ts";
+import type { Tensor } from "../../src/core/tensor.ts";
+import { vjp } from "../../src/core/vjp.ts";
+import { mul } from "../../src/ops/binary.ts";
+import { cast } from "../../src/ops/cast.ts";
+import { ones, tensor, zeros } from "../../src/ops/creation.ts";
+import { sum } from "../../src/ops/reduce.ts";
+import { square } from "../../src/ops/unary.ts";
+import { execute, type ExecuteOptions, type ExpertParams } from "../../src/routing/execute.ts";
+import { planFromTopK } from "../../src/routing/plan.ts";
+import { assertClose, checkOp, gpuTest, oracleTest, withOracle } from "../support/check_primitive.ts";
+import { ADAPTER_CLASSES, withAdapterClass } from "../support/variants.ts";
+import {
+  casePlan,
+  type CaseTensors,
+  caseTensors,
+  drawCotangent,
+  drawValues,
+  type ExpertCase,
+  naiveExecute,
+  randomChoices,
+} from "./support/expert_case.ts";
+
+/** Sums of some hundred products in f32. */
+const F32 = { relative: 2e-5, absolute: 1e-5 };
+const ALL_BIASES = ["upBias", "downBias", "gateBias"] as const;
+
+const CASES: Readonly<Record<string, ExpertCase>> = {
+  "one expert, one token, one number": { choices: [[0]], experts: 1, width: 1, inner: 1 },
+  "k = 1, relu, all biases": {
+    choices: randomChoices({ tokens: 40, k: 1, experts: 3 }),
+    experts: 3,
+    width: 16,
+    inner: 32,
+    activation: "relu",
+    biases: ["upBias", "downBias"],
+  },
+  "k = 1 with dropped tokens, odd widths, gated": {
+    choices: randomChoices({ tokens: 37, k: 1, experts: 3, drop: 0.4 }),
+    experts: 3,
+    width: 5,
+    inner: 7,
+    activation: "silu",
+    body: "glu",
+    biases: ALL_BIASES,
+  },
+  "k = 1, all to one of eight": {
+    choices: Array.from({ length: 45 }, () => [5]),
+    experts: 8,
+    width: 12,
+    inner: 20,
+    activation: "silu",
+  },
+  "k = 2 with dropped choices, gated": {
+    choices: randomChoices({ tokens: 50, k: 2, experts: 8, drop: 0.3 }),
+    experts: 8,
+    width: 12,
+    inner: 20,
+    body: "glu",
+  },
+  "k = 2, rows no multiple of a block, one bias of two": {
+    choices: randomChoices({ tokens: 71, k: 2, experts: 3 }),
+    experts: 3,
+    width: 36,
+    inner: 68,
+    biases: ["downBias"],
+  },
+  "k = 4 of 64, most experts empty": {
+    choices: randomChoices({ tokens: 6, k: 4, experts: 64 }),
+    experts: 64,
+    width: 8,
+    inner: 6,
+    activation: "relu",
+    body: "glu",
+  },
+  "k = 4 of 8, one token": {
+    choices: randomChoices({ tokens: 1, k: 4, experts: 8 }),
+    experts: 8,
+    width: 12,
+    inner: 20,
+    biases: ["upBias", "downBias"],
+  },
+  "nobody routed": { choices: [[3], [3], [3]], experts: 3, width: 4, inner: 8 },
+  "different numbers of experts": {
+    choices: [[0, 2], [], [1], [2, 0, 1], [9], [1, 9]],
+    experts: 3,
+    width: 12,
+    inner: 20,
+    activation: "silu",
+    biases: ["upBias", "downBias"],
+  },
+  "inner rows too many for workgroup memory": {
+    choices: randomChoices({ tokens: 30, k: 1, experts: 2, drop: 0.1 }),
+    experts: 2,
+    width: 12,
+    inner: 600,
+    body: "glu",
+    activation: "silu",
+  },
+  "weights on the input, k = 2": {
+    choices: randomChoices({ tokens: 20, k: 2, experts: 3, drop: 0.2 }),
+    experts: 3,
+    width: 12,
+    inner: 20,
+    scaleAt: "input",
+  },
+  "weights on the input, different numbers": {
+    choices: [[0, 2], [], [1], [2, 0, 1], [9]],
+    experts: 3,
+    width: 5,
+    inner: 7,
+    activation: "silu",
+    scaleAt: "input",
+  },
+};
+
+function run(one: ExpertCase, { hidden, weight, params }: CaseTensors): Tensor {
+  return execute(casePlan(one, weight), hidden, params, optionsOf(one));
+}
+
+function optionsOf({ activation, body, preactivations }: ExpertCase): ExecuteOptions {
+  return {
+    ...(activation === undefined ? {} : { activation }),
+    ...(body === undefined ? {} : { body }),
+    ...(preactivations === undefined ? {} : { preactivations }),
+  };
+}
+
+/** The result and the gradient of every operand by name, for a random cotangent. */
+async function resultAndGradients(one: ExpertCase) {
+  const tensors = caseTensors(one, drawValues(one));
+  const [out, pull] = vjp((own: CaseTensors) => run(one, own), tensors);
+  const [{ hidden, weight, params }] = pull(drawCotangent(one));
+  return await read({ out, hidden, weight, ...params } as Record<string, Tensor>);
+}
+
+async function expectLikeOracle(name: string, one: ExpertCase): Promise<void> {
+  const expected = await withOracle(() => resultAndGradients(one));
+  const found = await resultAndGradients(one);
+  for (const [key, values] of Object.entries(expected)) assertClose(found[key]!, values, F32, `${name}: ${key}`);
+}
+
+for (const [name, one] of Object.entries(CASES)) {
+  oracleTest(`execute() is the loop over tokens and experts: ${name}`, async () => {
+    const values = drawValues(one);
+    const found = await run(one, caseTensors(one, values)).data();
+    assertClose(found, naiveExecute(one, values), { relative: 1e-6, absolute: 1e-6 }, name);
+  });
+}
+
+for (const adapterClass of ADAPTER_CLASSES) {
+  gpuTest(`execute() has right ${adapterClass} kernels, forward and backward`, async () => {
+    for (const [name, one] of Object.entries(CASES)) {
+      await withAdapterClass(adapterClass, () => expectLikeOracle(name, one));
+    }
+  });
+
+  gpuTest(`execute() has right ${adapterClass} kernels that keep nothing`, async () => {
+    for (const [name, one] of Object.entries(CASES)) {
+      if (one.choices.length > 40) continue;
+      await withAdapterClass(adapterClass, () => expectLikeOracle(name, { ...one, preactivations: "recomputed" }));
+    }
+  });
+}
+
+const DERIVED: ExpertCase = {
+  choices: [[0, 1], [2, 1], [3, 0], [3, 3]],
+  experts: 3,
+  width: 3,
+  inner: 2,
+  activation: "silu",
+};
+
+checkOp({
+  name: "execute",
+  fn: (hidden, weight, up, down, upBias) =>
+    run(DERIVED, { hidden, weight, params: { up, down, upBias } } as CaseTensors),
+  samples: [{
+    inputs: [{ shape: [4, 3] }, { shape: [8] }, { shape: [3, 3, 2] }, { shape: [3, 2, 3] }, { shape: [3, 2] }],
+  }],
+  tolerance: F32,
+});
+
+checkOp({
+  name: "execute with a gate",
+  fn: (hidden, weight, up, down, gate) =>
+    run({ ...DERIVED, body: "glu", activation: "gelu" }, { hidden, weight, params: { up, down, gate } } as CaseTensors),
+  samples: [{
+    inputs: [{ shape: [4, 3] }, { shape: [8] }, { shape: [3, 3, 2] }, { shape: [3, 2, 3] }, { shape: [3, 3, 2] }],
+  }],
+  tolerance: F32,
+});
+
+gpuTest("execute() differentiates twice", async () => {
+  const one = DERIVED;
+  async function second() {
+    const tensors = caseTensors(one, drawValues(one));
+    const first = (own: CaseTensors) => {
+      const grads = grad((other: CaseTensors) => sum(square(run(one, other))))(own);
+      return sum(square(grads.hidden));
+    };
+    const { hidden, weight, params } = grad(first)(tensors);
+    return await read({ hidden, weight, ...params } as Record<string, Tensor>);
+  }
+  const expected = await withOracle(second);
+  const found = await second();
+  for (const [key, values] of Object.entries(expected)) assertClose(found[key]!, values, F32, key);
+});
+
+gpuTest("execute() repeats bit for bit, eager and under jit", async () => {
+  const one = CASES["k = 2 with dropped choices, gated"]!;
+  const tensors = caseTensors(one, drawValues(one));
+  const step = jit((own: CaseTensors) => valueAndGrad((other: CaseTensors) => sum(square(run(one, other))))(own));
+  const first = await read(step(tensors));
+  for (let turn = 0; turn < 3; turn++) assertEquals(await read(step(tensors)), first);
+  const eager = valueAndGrad((own: CaseTensors) => sum(square(run(one, own))))(tensors);
+  assertEquals(await read(eager), first);
+});
+
+gpuTest("execute() is one dispatch where each token has one expert, and adds one for more", async () => {
+  for (const [k, expected] of [[1, ["experts"]], [2, ["experts", "experts combine"]]] as const) {
+    const one: ExpertCase = {
+      choices: randomChoices({ tokens: 64, k, experts: 4 }),
+      experts: 4,
+      width: 16,
+      inner: 32,
+      preactivations: "recomputed",
+    };
+    const { hidden, weight, params } = caseTensors(one, drawValues(one));
+    const { aux: _aux, stats: _stats, ...plan } = casePlan(one, weight);
+    type Indices = Pick<typeof plan, "expertOffsets" | "rowToken" | "rowAssign" | "assignRow">;
+    const { expertOffsets, rowToken, rowAssign, assignRow } = plan;
+    const compiled = jit((indices: Indices, x: Tensor, own: ExpertParams) =>
+      execute({ ...casePlan(one, weight), ...indices }, x, own, optionsOf(one))
+    );
+    const printed = String(await compiled.program({ expertOffsets, rowToken, rowAssign, assignRow }, hidden, params));
+    const labels = printed.split("\n").slice(1).map((line) => line.trim().replace(/^\d+ +/, "").replace(/ \d.*/, ""));
+    assertEquals(labels, [...expected], printed);
+    // Nothing is kept: neither pre-activations nor inner rows have a buffer.
+    assert(!printed.includes(`f32[${64 * k}, 32]`), printed);
+  }
+});
+
+gpuTest("execute() computes no gradient that nobody asked for", async () => {
+  const one = CASES["k = 1, relu, all biases"]!;
+  const { hidden, weight, params } = caseTensors(one, drawValues(one));
+  const step = jit((x: Tensor) => grad((own: Tensor) => sum(run(one, { hidden: own, weight, params })))(x));
+  const printed = String(await step.program(hidden));
+  assert(printed.includes("experts backward"), printed);
+  assert(!printed.includes("experts gradient") && !printed.includes("bias gradient"), printed);
+});
+
+gpuTest("execute() takes half precision in and gives it back", async () => {
+  const one = CASES["k = 2, rows no multiple of a block, one bias of two"]!;
+  const half = (x: Tensor) => cast(x, "bf16");
+  async function inHalf() {
+    const { hidden, weight, params } = caseTensors(one, drawValues(one));
+    const experts = Object.fromEntries(
+      Object.entries(params).map(([name, x]) => [name, half(x as Tensor)]),
+    ) as unknown as ExpertParams;
+    const loss = (own: { hidden: Tensor; params: ExpertParams }) => {
+      const out = run(one, { hidden: own.hidden, weight, params: own.params });
+      assertEquals(out.dtype, "bf16");
+      return sum(cast(out, "f32"));
+    };
+    const { hidden: dHidden, params: dParams } = grad(loss)({ hidden: half(hidden), params: experts });
+    return await read({ dHidden, ...dParams } as Record<string, Tensor>);
+  }
+  const expected = await withOracle(inHalf);
+  const found = await inHalf();
+  for (const [key, values] of Object.entries(expected)) {
+    assertClose(found[key]!, values, { relative: 2e-2, absolute: 2e-2 }, key);
+  }
+});
+
+gpuTest("execute() runs large experts as a pair of kernels", async () => {
+  const one: ExpertCase = {
+    choices: randomChoices({ tokens: 5, k: 1, experts: 2, drop: 0.2 }),
+    experts: 2,
+    width: 1028,
+    inner: 8200,
+  };
+  const values = drawValues(one);
+  const out = run(one, caseTensors(one, values));
+  assertClose(await out.data(), naiveExecute(one, values), { relative: 1e-4, absolute: 1e-4 }, "pair");
+});
+
+oracleTest("execute() gives tokens without an expert zeros, whatever their weight", async () => {
+  const one: ExpertCase = { choices: [[0], [2]], experts: 2, width: 2, inner: 2, biases: ["downBias"] };
+  const { hidden, params } = caseTensors(one, drawValues(one));
+  const out = await run(one, { hidden, weight: tensor([1, NaN]), params }).data();
+  assertEquals([...out.slice(2)], [0, 0]);
+});
+
+Deno.test("execute() of no tokens is empty", () => {
+  const plan = planFromTopK({ experts: 2, indices: zeros([0, 1], { dtype: "u32" }), weights: zeros([0, 1]) });
+  const experts = { up: ones([2, 3, 4]), down: ones([2, 4, 3]) };
+  assertEquals(execute(plan, zeros([0, 3]), experts).shape, [0, 3]);
+});
+
+Deno.test("execute() names what does not fit", () => {
+  const plan = planFromTopK({
+    experts: 2,
+    indices: zeros([3, 1], { dtype: "u32" }),
+    weights: fullLike([3, 1], "f32", 1),
+  });
+  const experts = { up: ones([2, 4, 8]), down: ones([2, 8, 4]) };
+  const error = assertThrows(() => execute(plan, zeros([3, 4]), { ...experts, down: ones([2, 8, 5]) }), ShapeError);
+  assertEquals(
+    error.message,
+    [
+      "Cannot run experts: experts.down is f32[2, 8, 5], its shape should be [2, 8, 4]",
+      "  op  execute(plan, hidden, experts)",
+      "Fix: give all experts one size, stacked on axis 0, and as many tokens as the plan has",
+    ].join("\n"),
+  );
+  assertThrows(() => execute(plan, zeros([4, 4]), experts), ShapeError, "hidden is f32[4, 4]");
+  assertThrows(() => execute(plan, zeros([3, 4], { dtype: "i32" }), experts), DTypeError, "should hold floats");
+  assertThrows(() => execute(plan, zeros([3, 4]), experts, { body: "glu" }), ConfigError, "have no gate");
+  const gated = { ...experts, gate: mul(experts.up, 2) };
+  assertThrows(() => execute(plan, zeros([3, 4]), gated), ConfigError, "have a gate");
+  const odd = { ...plan, assignments: 4 };
+  assertThrows(() => execute(odd, zeros([3, 4]), experts), ShapeError, "4 assignments for 3 tokens");
+  // deno-lint-ignore no-explicit-any -- what a caller without types may pass
+  const mistyped = { activation: "gleu" } as any;
+  assertThrows(() => execute(plan, zeros([3, 4]), experts, mistyped), ConfigError, "did you mean gelu?");
+});

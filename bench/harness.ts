@@ -12,7 +12,7 @@ import { type DeviceInfo, memory, own, settle } from "../mod.ts";
 
 /** What one call does, by definition and not by what a kernel happens to do. */
 export interface Work {
-  /** Useful arithmetic, 0 if that is not what the work is about. */
+  /** Useful arithmetic of products and sums, 0 if that is not what the work is about. */
   readonly flop: number;
   /** Least traffic with memory: inputs read once, outputs written once. */
   readonly bytes: number;

@@ -79,14 +79,33 @@ interface Found {
   readonly failures: { readonly name: string; readonly message: string }[];
 }
 
-/** Measures every workload that the filter lets through and prints results as they come. */
-async function measure(device: DeviceInfo, ceilings: Ceilings | null, options: Options): Promise<Found> {
+interface Selected {
+  readonly question: Question;
+  readonly workloads: readonly Workload[];
+}
+
+/** The workloads that the filter lets through. */
+function selectWorkloads(device: DeviceInfo, filter: string): readonly Selected[] {
+  const selected = QUESTIONS.map((question) => ({
+    question,
+    workloads: question.workloads(device).filter(({ name }) => `${question.name} ${name}`.includes(filter)),
+  })).filter(({ workloads }) => workloads.length > 0);
+  if (selected.length === 0) {
+    const names = QUESTIONS.map(({ name }) => name).join(", ");
+    expectNoProblems("a bench run", [["--filter", filter, `fits nothing; the questions are ${names}`]]);
+  }
+  return selected;
+}
+
+/** Measures workloads one after another and prints results as they come. */
+async function measure(
+  selected: readonly Selected[],
+  ceilings: Ceilings | null,
+  options: Options,
+): Promise<Found> {
   const found: Found = { results: [], failures: [] };
-  for (const question of QUESTIONS) {
-    const workloads = question.workloads(device).filter(({ name }) =>
-      `${question.name} ${name}`.includes(options.filter)
-    );
-    if (workloads.length > 0) console.log(`\n${question.name}: ${question.asks}`);
+  for (const { question, workloads } of selected) {
+    console.log(`\n${question.name}: ${question.asks}`);
     for (const workload of workloads) {
       const name = `${question.name} ${workload.name}`;
       console.log(`  ${workload.name}   ${workload.shapes}`);
@@ -142,9 +161,10 @@ async function main(): Promise<void> {
   // Before an hour of measuring, not after it.
   const before = options.against === null ? null : await readRun(options.against);
   const device = await init();
+  const selected = selectWorkloads(device, options.filter);
   const ceilings = options.verify ? null : await measureCeilings(device);
   printMachine(device, ceilings);
-  const found = await measure(device, ceilings, options);
+  const found = await measure(selected, ceilings, options);
   if (ceilings !== null) {
     const run: BenchRun = {
       adapter: device.adapter,

@@ -106,7 +106,8 @@ export async function readRun(path: string): Promise<BenchRun> {
   try {
     return RUN.parse(JSON.parse(await Deno.readTextFile(path)));
   } catch (error) {
-    const reason = error instanceof z.ZodError ? z.prettifyError(error).split("\n")[0]! : (error as Error).message;
+    const issue = error instanceof z.ZodError ? error.issues[0] : undefined;
+    const reason = issue === undefined ? (error as Error).message : `${issue.path.join(".")}: ${issue.message}`;
     throw new ConfigError("bench/against", {
       summary: "Cannot compare: no results of an earlier run could be read",
       facts: [["file", path], ["reason", reason]],

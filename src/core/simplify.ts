@@ -66,6 +66,10 @@ export function simplify(graph: Graph): Graph {
     const aval = graph.avals[node.outputs[0]!]!;
     const [x, y] = operands;
     const source = x === undefined ? null : avals[x]!;
+    const { lower } = primitive;
+    if (lower.as === "reduce" && lower.axes(attrs).every((axis) => source!.shape[axis] === 1)) {
+      return source!.dtype === aval.dtype ? reshape(x!, aval) : null;
+    }
     switch (primitive.name) {
       case "alias":
       case "stopGradient":

@@ -3,10 +3,20 @@
  *
  * @module
  */
-import { AdapterError, DeviceLostError, expectNoProblems, notice } from "../core/errors.ts";
+import {
+  AdapterError,
+  CompileError,
+  DeviceLostError,
+  expectNoProblems,
+  notice,
+  type OptionProblem,
+  OutOfMemoryError,
+  SwitchyardError,
+} from "../core/errors.ts";
 import { type DType, hostArrayFor, type HostData, isFloat, toBf16Bits } from "../core/dtype.ts";
 import { type Graph, graphKey } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
+import { formatAval } from "../core/shape.ts";
 import {
   currentRuntime,
   type Executable,
@@ -15,7 +25,8 @@ import {
   type MemoryReport,
   type Runtime,
 } from "../core/runtime.ts";
-import { DEFAULT_BUDGET_BYTES, type GpuStorage, Pool } from "./pool.ts";
+import { nearestName } from "../core/suggest.ts";
+import { DEFAULT_BUDGET_BYTES, expectBindable, formatBytes, type GpuStorage, Pool } from "./pool.ts";
 import { compileProgram } from "./program.ts";
 import { readStorages } from "./read.ts";
 import { executableOf, Pipelines, type RunContext } from "./run.ts";
@@ -53,7 +64,32 @@ const RAISED_LIMITS = [
 ] as const;
 const SOFTWARE_NAMES = /llvmpipe|lavapipe|swiftshader|software/i;
 
-let current: { readonly info: DeviceInfo; readonly options: InitOptions } | null = null;
+/** What `init` started last. */
+let current: { readonly info: DeviceInfo; readonly options: InitOptions; readonly runtime: GpuRuntime } | null = null;
+
+const OPTION_CHECKS: Readonly<
+  Record<keyof InitOptions, { readonly must: string; readonly holds: (value: unknown) => boolean }>
+> = {
+  powerPreference: {
+    must: 'must be "high-performance" or "low-power"',
+    holds: (value) => value === "high-performance" || value === "low-power",
+  },
+  budgetBytes: {
+    must: "must be a positive number of bytes",
+    holds: (value) => typeof value === "number" && value > 0,
+  },
+  fusion: { must: 'must be "all" or "none"', holds: (value) => value === "all" || value === "none" },
+};
+
+function expectInitOptions(options: InitOptions): void {
+  const problems = Object.entries(options).flatMap(([name, value]): OptionProblem[] => {
+    const check = Object.hasOwn(OPTION_CHECKS, name) ? OPTION_CHECKS[name as keyof InitOptions] : undefined;
+    if (check !== undefined) return value === undefined || check.holds(value) ? [] : [[name, value, check.must]];
+    const near = nearestName(name, Object.keys(OPTION_CHECKS));
+    return [[name, value, `unknown option${near === undefined ? "" : `; did you mean ${near}?`}`]];
+  });
+  expectNoProblems("a device", problems);
+}
 
 function noAdapter(options: InitOptions): AdapterError {
   return new AdapterError("device/no-adapter", {
@@ -68,7 +104,8 @@ function noAdapter(options: InitOptions): AdapterError {
 }
 
 /**
- * Starts WebGPU. Call it once at program start; later calls with the same options return at once.
+ * Starts WebGPU. Call it once at program start; later calls with the same options return at once, unless the device
+ * was lost or reported an error: then they start a new one, and tensors on the old one are gone.
  *
  * @returns What was found.
  * @throws {AdapterError} If there is no adapter.
@@ -84,10 +121,8 @@ function noAdapter(options: InitOptions): AdapterError {
  * ```
  */
 export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
-  if (options.budgetBytes !== undefined && !(options.budgetBytes > 0)) {
-    expectNoProblems("a device", [["budgetBytes", options.budgetBytes, "must be a positive number of bytes"]]);
-  }
-  if (current && hasRuntime() && sameOptions(current.options, options)) return current.info;
+  expectInitOptions(options);
+  if (current?.runtime.isAlive && hasRuntime() && sameOptions(current.options, options)) return current.info;
   const adapter = await navigator.gpu?.requestAdapter({
     powerPreference: options.powerPreference ?? "high-performance",
   });
@@ -111,8 +146,9 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
     workgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
   };
-  installRuntime(webGpuRuntime(device, traits, options));
-  current = { info, options };
+  const runtime = webGpuRuntime(device, traits, options);
+  installRuntime(runtime);
+  current = { info, options, runtime };
   return info;
 }
 
@@ -120,40 +156,74 @@ function sameOptions(a: InitOptions, b: InitOptions): boolean {
   return a.powerPreference === b.powerPreference && a.budgetBytes === b.budgetBytes && a.fusion === b.fusion;
 }
 
+/** How long a failed read waits for the device's loss to be announced. */
+const LOSS_PATIENCE_MS = 100;
 /** Programs kept for computations outside jit; each jitted function keeps its own. */
 const EAGER_PROGRAMS_KEPT = 512;
 
+/** A runtime over a WebGPU device. */
+export interface GpuRuntime extends Runtime, RunContext {
+  /** False once the device is lost or has reported an error: what it holds cannot be trusted. */
+  readonly isAlive: boolean;
+}
+
+/** What WebGPU reported outside any error scope. */
+function reported(error: GPUError, doing: string): SwitchyardError {
+  const facts = [["message", error.message.split("\n").join("\n           ")], ["running", doing]] as const;
+  const details = { message: error.message, running: doing };
+  if (error instanceof GPUOutOfMemoryError) {
+    const fix = "use a smaller batch, or init({ budgetBytes }) with what the device really has";
+    return new OutOfMemoryError("memory/device", { summary: "The GPU is out of memory", facts, fix, details });
+  }
+  const summary = "WebGPU rejected a command: this is a bug of Switchyard";
+  return new CompileError("compile/command", { summary, facts, fix: "report it with the message above", details });
+}
+
+function deviceLost({ reason, message }: GPUDeviceLostInfo, pool: Pool, doing: string): DeviceLostError {
+  const { liveBytes } = pool.report();
+  return new DeviceLostError("device/lost", {
+    summary: `GPU device was lost: ${message || "the driver gave no message"}`,
+    facts: [
+      ["reason", reason],
+      ["running", doing],
+      ["tensors", `${pool.liveBuffers} tensors (${formatBytes(liveBytes)}) on this device are gone`],
+    ],
+    fix: "await init(), then restore parameters from your last checkpoint",
+    details: { reason, running: doing, liveBytes },
+  });
+}
+
 /** The runtime over a device. */
-export function webGpuRuntime(
-  device: GPUDevice,
-  adapter: AdapterTraits,
-  options: InitOptions = {},
-): Runtime & RunContext {
+export function webGpuRuntime(device: GPUDevice, adapter: AdapterTraits, options: InitOptions = {}): GpuRuntime {
   const pool = new Pool(device, options.budgetBytes ?? DEFAULT_BUDGET_BYTES);
   const pipelines = new Pipelines(device);
   const programs = new Map<string, Executable>();
   let failure: Error | null = null;
   let lost: DeviceLostError | null = null;
-  device.lost.then(({ reason, message }) => {
-    const { liveBytes } = pool.report();
-    lost = new DeviceLostError("device/lost", {
-      summary: `GPU device was lost: ${message || reason || "no reason given"}`,
-      facts: [["tensors", `${(liveBytes / 2 ** 20).toFixed(1)} MiB on this device are gone`]],
-      fix: "await init(), then restore parameters from your last checkpoint",
-    });
+  let doing = "nothing yet";
+  const loss = device.lost.then((info) => {
+    lost = deviceLost(info, pool, doing);
   });
   device.addEventListener("uncapturederror", (event) => {
     event.preventDefault();
-    failure ??= new Error(`WebGPU reported: ${(event as GPUUncapturedErrorEvent).error.message}`);
+    failure ??= reported((event as GPUUncapturedErrorEvent).error, doing);
   });
 
-  const runtime: Runtime & RunContext = {
+  const runtime: GpuRuntime = {
     device,
     pool,
     pipelines,
     adapter,
+    get isAlive() {
+      return lost === null && failure === null;
+    },
     fail(error) {
-      failure ??= error;
+      // What a broken kernel leads to is reported too, and may have arrived first.
+      if (failure === null || failure instanceof SwitchyardError && failure.code === "compile/command") failure = error;
+    },
+    begin(label) {
+      runtime.expectAlive();
+      doing = label;
     },
     expectAlive() {
       if (lost) throw lost;
@@ -173,10 +243,9 @@ export function webGpuRuntime(
     upload(tensor, data) {
       runtime.expectAlive();
       const bytes = packForDevice(tensor.dtype, data);
-      const storage = pool.acquire(
-        Math.max(16, Math.ceil(bytes.byteLength / 16) * 16),
-        `a tensor of ${tensor.size} elements`,
-      );
+      const size = Math.max(16, Math.ceil(bytes.byteLength / 16) * 16);
+      expectBindable(device, formatAval(tensor), size);
+      const storage = pool.acquire(size, formatAval(tensor));
       if (bytes.byteLength > 0) device.queue.writeBuffer(storage.buffer, 0, bytes);
       return storage;
     },
@@ -187,13 +256,13 @@ export function webGpuRuntime(
     },
     async read(requests) {
       runtime.expectAlive();
-      const found = await readStorages(
-        device,
-        requests.map(({ storage, tensor }) => ({
-          buffer: (storage as GpuStorage).buffer,
-          tensor,
-        })),
-      );
+      const parts = requests.map(({ storage, tensor }) => ({ buffer: (storage as GpuStorage).buffer, tensor }));
+      const found = await readStorages(device, parts).catch(async (error: unknown) => {
+        // Mapping fails a moment before the loss is announced.
+        await Promise.race([loss, new Promise((resolve) => setTimeout(resolve, LOSS_PATIENCE_MS))]);
+        runtime.expectAlive();
+        throw error;
+      });
       runtime.expectAlive();
       if (pool.underPressure) await pool.collect();
       return found;

@@ -35,7 +35,12 @@ export class Emitter {
   readonly #module: ModuleWriter;
   readonly #scopes: Scope[] = [{ lines: [], names: new Map() }];
   readonly #origins = new Map<string, Origin>();
-  #row: { readonly text: string; readonly row: string; readonly at: string; readonly inner: number } | null = null;
+  #row: { readonly row: string; readonly inner: number } | null = null;
+  /** Places inside the row of a row kernel, by the text of their linear index, and the reverse. */
+  readonly #inRow = new Map<string, string>();
+  readonly #ofRow = new Map<string, string>();
+  /** Linear indices that are one of four consecutive ones. */
+  readonly #laneOf = new Map<string, { readonly start: string; readonly lane: "x" | "y" | "z" | "w" }>();
   #count = 0;
   readonly #prefix: string;
 
@@ -104,11 +109,28 @@ export class Emitter {
     this.#scopes.at(-1)!.names.set(`${id}@${index}:${lanes}`, name);
   }
 
-  /** Declares the running index of a row kernel: `text` is row · inner + at. */
+  /** Declares the running index of a row kernel, row · inner + at. A kernel of one row says row "0u", as views of it do. */
   enterRow(row: string, at: string, inner: number): string {
-    const text = this.bind(`${row} * ${inner}u + ${at}`);
-    this.#row = { text, row, at, inner };
+    const text = row === "0u" ? at : this.bind(`${row} * ${inner}u + ${at}`);
+    this.#row = { row, inner };
+    this.#inRow.set(text, at);
+    this.#ofRow.set(at, text);
     return text;
+  }
+
+  /** The linear indices of four consecutive elements. They lie in one row if the first does: such rows are whole vec4s. */
+  #lanesFrom(start: string): readonly string[] {
+    const at = this.#inRow.get(start);
+    return (["x", "y", "z", "w"] as const).map((lane, k) => {
+      const place = k === 0 ? start : this.bind(`${start} + ${k}u`);
+      this.#laneOf.set(place, { start, lane });
+      if (at !== undefined && k > 0) {
+        const placeInRow = this.bind(`${at} + ${k}u`);
+        this.#inRow.set(place, placeInRow);
+        this.#ofRow.set(placeInRow, place);
+      }
+      return place;
+    });
   }
 
   // --- indices ---------------------------------------------------------------------------------------------------
@@ -126,13 +148,14 @@ export class Emitter {
   #split(expression: string, shape: Shape): string[] {
     const sizes = significant(shape);
     const row = this.#row;
+    const inRow = this.#inRow.get(expression);
     let parts: string[] | null = null;
-    if (row !== null && expression === row.text) {
+    if (row !== null && inRow !== undefined) {
       let cut = sizes.length;
       let tail = 1;
       while (cut > 0 && tail < row.inner) tail *= sizes[--cut]!;
       if (tail === row.inner) {
-        parts = [...this.#divide(row.row, sizes.slice(0, cut)), ...this.#divide(row.at, sizes.slice(cut))];
+        parts = [...this.#divide(row.row, sizes.slice(0, cut)), ...this.#divide(inRow, sizes.slice(cut))];
       }
     }
     parts ??= this.#divide(expression, sizes);
@@ -169,8 +192,9 @@ export class Emitter {
     const row = this.#row;
     if (row !== null && joined.length >= 2) {
       const [last, before] = [joined.at(-1)!, joined.at(-2)!];
-      if (last.coord === row.at && last.size === row.inner && before.coord === row.row) {
-        joined.splice(-2, 2, { coord: row.text, size: last.size * before.size });
+      const text = this.#ofRow.get(last.coord);
+      if (text !== undefined && last.size === row.inner && before.coord === row.row) {
+        joined.splice(-2, 2, { coord: text, size: last.size * before.size });
       }
     }
     let text = "0u";
@@ -205,11 +229,18 @@ export class Emitter {
   value(id: ValueId, index: Index, lanes: 1 | 4): string {
     const place = index.linear();
     const key = `${id}@${place}:${lanes}`;
-    const known = this.#lookup(key);
+    const known = this.#lookup(key) ?? (lanes === 1 ? this.#componentOf(id, place) : undefined);
     if (known !== undefined) return known;
     const name = this.bind(this.#expression(id, index, lanes));
     this.#scopes.at(-1)!.names.set(key, name);
     return name;
+  }
+
+  /** An element of a value of which the four around it are known. */
+  #componentOf(id: ValueId, place: string): string | undefined {
+    const found = this.#laneOf.get(place);
+    const four = found && this.#lookup(`${id}@${found.start}:4`);
+    return four === undefined ? undefined : `${four}.${found!.lane}`;
   }
 
   #expression(id: ValueId, index: Index, lanes: 1 | 4): string {
@@ -237,10 +268,8 @@ export class Emitter {
   /** Four elements one by one, where they do not lie together. */
   #apart(id: ValueId, index: Index): string {
     const { shape, dtype } = this.#graph.avals[id]!;
-    const start = this.bind(index.linear());
-    const lanes = [0, 1, 2, 3].map((k) =>
-      this.value(id, this.linear(shape, k === 0 ? start : this.bind(`${start} + ${k}u`)), 1)
-    );
+    const places = this.#lanesFrom(this.bind(index.linear()));
+    const lanes = places.map((place) => this.value(id, this.linear(shape, place), 1));
     return `${wgslType(dtype, 4)}(${lanes.join(", ")})`;
   }
 

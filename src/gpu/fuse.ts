@@ -58,6 +58,9 @@ const ENOUGH_ROWS = 32;
 /** Cost a matmul pays to evaluate an operand at each of its many reads; more is stored first. */
 const MAX_PROLOGUE_COST = 1;
 
+/** Loop iterations of one invocation; the software adapter silently stops at 65,535. */
+const MAX_ITERATIONS = 65_000;
+
 /** How the element a reader wants relates to the reader's own element. */
 type Relation = { readonly at: "same" } | { readonly at: "row"; readonly inner: number } | { readonly at: "other" };
 const SAME: Relation = { at: "same" };
@@ -208,7 +211,8 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
       const shape = shapeWith(draft, node, reads);
       if (shape === null) continue;
       if ([...sources].some((other) => other !== draft && dependsOn(other, draft))) continue;
-      if (buffersOf([...draft.members, node]) > options.maxBuffers) continue;
+      const members = [...draft.members, node];
+      if (buffersOf(members) > options.maxBuffers || !endsInTime(shape, members)) continue;
       Object.assign(draft, shape);
       draft.members.push(node);
       for (const other of sources) if (other !== draft) draft.deps.add(other);
@@ -249,7 +253,8 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
       home.deps.delete(other);
       const cyclic = dependsOn(other, home) || [...home.deps].some((dep) => dependsOn(dep, other));
       const members = [...other.members, ...home.members].sort((a, b) => place.get(a)! - place.get(b)!);
-      if (cyclic || buffersOf(members) > options.maxBuffers || !packsAll(home, members)) {
+      const isTooMuch = buffersOf(members) > options.maxBuffers || !endsInTime(home, members);
+      if (cyclic || isTooMuch || !packsAll(home, members)) {
         home.deps.add(other);
         continue;
       }
@@ -265,6 +270,19 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
       !producer.has(id) || find(producer.get(id)!) !== other ||
       relations.every((r) => home.kind === "row" ? fitsRow(sizeOfValue(id), r, home, isFull) : r.at === "same")
     );
+  }
+  /** Whether the loops of a kernel with these members, run one after another, are short enough for one invocation. */
+  function endsInTime(shape: Pick<Draft, "kind" | "inner">, members: readonly GraphNode[]): boolean {
+    const reduces = members.filter(isReduce);
+    if (shape.kind === "row") {
+      return (reduces.length + 1) * shape.inner / (shape.inner % 4 === 0 ? 4 : 1) <= MAX_ITERATIONS;
+    }
+    return reduces.reduce((total, node) => total + iterationsOf(node), 0) <= MAX_ITERATIONS;
+  }
+  function iterationsOf(node: GraphNode): number {
+    const length = Math.ceil(sizeOfValue(node.inputs[0]!) / Math.max(1, sizeOfValue(node.outputs[0]!)));
+    // Four results of bf16 share an invocation.
+    return graph.avals[node.outputs[0]!]!.dtype === "bf16" ? 4 * length : length;
   }
   function packsAll(home: Draft, members: readonly GraphNode[]): boolean {
     return members.every((member) => packs({ ...home, members: [...members] }, home, member));

@@ -134,7 +134,7 @@ function lowerMap(
   const shared = new Map([...inPlace].filter(([, result]) => written.has(result)));
   const module = new ModuleWriter(written, shared, lanes);
   const emitter = emitterFor(graph, fusion, group, module);
-  const index = lanes === 4 ? emitter.bind("id * 4u") : "id";
+  const index = lanes === 4 ? emitter.bind("id * 4u") : group.rows === 1 ? "0u" : "id";
   // All loads come before the first store: a result may lie in the buffer of an argument.
   const values = group.stored.map((id) => emitter.value(id, emitter.linear(graph.avals[id]!.shape, index), lanes));
   group.stored.forEach((id, i) =>
@@ -152,11 +152,12 @@ function lowerRow(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTr
   const { rows, inner } = group;
   const lanes = inner % 4 === 0 ? 4 : 1;
   const isFull = (id: ValueId) => sizeOf(graph.avals[id]!.shape) === rows * inner;
+  const row = rows === 1 ? "0u" : "id";
   function overRow(visit: (index: string) => void): void {
     const at = emitter.fresh();
     emitter.block(
       `for (var ${at} = 0u; ${at} < ${inner}u; ${at} += ${lanes}u)`,
-      () => visit(emitter.enterRow("id", at, inner)),
+      () => visit(emitter.enterRow(row, at, inner)),
     );
   }
   function at(id: ValueId, index: string): Index {
@@ -179,12 +180,12 @@ function lowerRow(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTr
     });
     for (const { node, lower, dtype, name } of sums) {
       const total = lanes === 4 ? emitter.bind(emitter.fold(lower, name, dtype)) : name;
-      emitter.know(node.outputs[0]!, "id", 1, total);
+      emitter.know(node.outputs[0]!, row, 1, total);
     }
   }
   for (const id of group.stored) {
     if (isFull(id)) continue;
-    emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, "id", emitter.value(id, at(id, "id"), 1), 1));
+    emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, row, emitter.value(id, at(id, row), 1), 1));
   }
   const full = group.stored.filter(isFull);
   if (full.length > 0) {
@@ -276,7 +277,7 @@ function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: Adapte
         if (id === undefined || fusion.buffered.has(id) || outputs.some((output) => output.id === o.id)) {
           return module.load(refOf(o), o.dtype, index, lanes);
         }
-        return `${pulledFunction(module, id, lanes)}(${index})`;
+        return `${pulledFunction(module, id, o.id, lanes)}(${index})`;
       },
       store(o, index, value, lanes = 1) {
         if (hasEpilogue && o.id === outputs[0]!.id) return `${epilogueFunction(module, lanes)}(${index}, ${value});`;
@@ -285,15 +286,18 @@ function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: Adapte
     };
   }
 
-  /** A module function that evaluates a pulled input. */
-  function pulledFunction(module: ModuleWriter, id: ValueId, lanes: 1 | 4): string {
-    const name = `pull_${id}_${lanes}`;
+  /**
+   * A module function that evaluates a pulled input. Named by the operand, not the value: layers of one shape then share
+   * one text, which is compiled once.
+   */
+  function pulledFunction(module: ModuleWriter, id: ValueId, operand: number, lanes: 1 | 4): string {
+    const name = `pull_${operand}_${lanes}`;
     const emitter = new Emitter(
       graph,
       fusion.producer,
       module,
       (value) => fusion.buffered.has(value),
-      `p${id}_${lanes}_`,
+      `p${operand}_${lanes}_`,
     );
     const { shape, dtype } = graph.avals[id]!;
     const value = emitter.value(id, emitter.linear(shape, "at"), lanes);

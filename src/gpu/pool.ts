@@ -30,12 +30,31 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
-function megabytes(bytes: number): string {
+/** Prints a number of bytes for people. */
+export function formatBytes(bytes: number): string {
   return bytes >= 1e9
     ? `${(bytes / 1e9).toFixed(1)} GB`
     : bytes >= 1e6
     ? `${(bytes / 1e6).toFixed(1)} MB`
     : `${bytes} bytes`;
+}
+
+/**
+ * Checks that a kernel can bind a buffer.
+ *
+ * @param what The value it holds, for the message.
+ * @throws {OutOfMemoryError} If it is larger than the device lets a kernel see.
+ */
+export function expectBindable({ limits }: GPUDevice, what: string, bytes: number): void {
+  const limit = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  if (bytes <= limit) return;
+  throw new OutOfMemoryError("limits/binding", {
+    summary: `Cannot bind ${what}: ${Math.ceil(bytes / 2 ** 20)} MiB exceeds maxStorageBufferBindingSize ${
+      Math.floor(limit / 2 ** 20)
+    } MiB`,
+    fix: "use a smaller batch, split the tensor, store f16 or bf16, or init() on an adapter with a higher limit",
+    details: { bytes, limit },
+  });
 }
 
 /** Creates, recycles and counts buffers. */
@@ -48,6 +67,7 @@ export class Pool {
   readonly #slots: { buffer: GPUBuffer; id: number; bytes: number }[] = [];
   #nextId = 1;
   #liveBytes = 0;
+  #liveBuffers = 0;
   #pooledBytes = 0;
   #scratchBytes = 0;
   #allocations = 0;
@@ -74,21 +94,40 @@ export class Pool {
 
   #exceeded(bytes: number, what: string): OutOfMemoryError {
     return new OutOfMemoryError("memory/budget", {
-      summary: `Cannot allocate ${megabytes(bytes)} for ${what}: the budget is ${megabytes(this.#budgetBytes)}`,
-      facts: [["live now", megabytes(this.#liveBytes)], ["scratch", megabytes(this.#scratchBytes)]],
+      summary: `Cannot allocate ${formatBytes(bytes)} for ${what}: the budget is ${formatBytes(this.#budgetBytes)}`,
+      facts: [["live now", formatBytes(this.#liveBytes)], ["scratch", formatBytes(this.#scratchBytes)]],
       fix: "use a smaller batch, dispose tensors or await a read now and then, or init({ budgetBytes })",
       details: { bytes, liveBytes: this.#liveBytes, budgetBytes: this.#budgetBytes },
     });
   }
 
+  /** Bytes to allocate: the size class, unless only the exact size can be bound. */
+  #sizeFor(bytes: number): number {
+    const most = Math.floor(this.#device.limits.maxStorageBufferBindingSize / 256) * 256;
+    return Math.max(bytes, Math.min(sizeClass(bytes), most));
+  }
+
   /** A buffer for a tensor, recycled if one of its size class is idle. */
   acquire(bytes: number, what: string): GpuStorage {
-    const size = sizeClass(bytes);
+    const size = this.#sizeFor(bytes);
     const idle = this.#idle.get(size)?.pop();
     if (idle) this.#pooledBytes -= size;
     const buffer = idle ?? this.#create(size, what);
     this.#liveBytes += size;
+    this.#liveBuffers++;
     return { bytes: size, buffer, id: this.#ids.get(buffer)!, released: false };
+  }
+
+  /** Buffers for several tensors: all of them, or none and an error. */
+  acquireAll(sizes: readonly number[], what: string): readonly GpuStorage[] {
+    const acquired: GpuStorage[] = [];
+    try {
+      for (const bytes of sizes) acquired.push(this.acquire(bytes, what));
+      return acquired;
+    } catch (error) {
+      for (const storage of acquired) this.release(storage);
+      throw error;
+    }
   }
 
   /** A fresh owner for the buffer of a storage that was taken over. */
@@ -102,6 +141,7 @@ export class Pool {
     if (storage.released) return;
     storage.released = true;
     this.#liveBytes -= storage.bytes;
+    this.#liveBuffers--;
     this.#pooledBytes += storage.bytes;
     const list = this.#idle.get(storage.bytes);
     if (list) list.push(storage.buffer);
@@ -117,7 +157,7 @@ export class Pool {
   slot(index: number, bytes: number): { readonly buffer: GPUBuffer; readonly id: number } {
     const known = this.#slots[index];
     if (known && known.bytes >= bytes) return known;
-    const size = sizeClass(bytes);
+    const size = this.#sizeFor(bytes);
     const buffer = this.#create(size, "a program's scratch");
     if (known) {
       known.buffer.destroy();
@@ -150,6 +190,11 @@ export class Pool {
       for (let i = 0; i < 8; i++) new ArrayBuffer(64 << 20);
       await new Promise((resolve) => setTimeout(resolve, 0));
     }
+  }
+
+  /** How many buffers tensors own. */
+  get liveBuffers(): number {
+    return this.#liveBuffers;
   }
 
   /** Counters. */

@@ -34,8 +34,12 @@ export interface Program {
   readonly slots: readonly Slot[];
   /** Slot of each temporary. */
   readonly slotOf: ReadonlyMap<BufferRef, number>;
+  /** Bytes of each temporary. */
+  readonly sizes: ReadonlyMap<BufferRef, number>;
   /** Bytes of all slots together. */
   readonly scratchBytes: number;
+  /** The largest buffer that its kernels write. */
+  readonly largest: { readonly bytes: number; readonly what: string };
   /** Prints kernels, buffers and sizes. */
   toString(): string;
 }
@@ -74,6 +78,7 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
     for (const { buffer, bytes } of lowered.scratch) sizes.set(buffer, bytes);
     for (const id of group.stored) sizes.set(`%${id}`, bytesOf(graph, id));
   }
+  const [largest = ["", 0] as const] = [...sizes].sort((a, b) => b[1] - a[1]);
   const results = resultsOf(graph, argumentIds, takeovers);
   for (const result of results) if (result.from === "kernel") sizes.delete(result.buffer);
   const { slots, slotOf } = planSlots(dispatches, sizes);
@@ -85,7 +90,9 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
     results,
     slots,
     slotOf,
+    sizes,
     scratchBytes,
+    largest: { what: typeOf(graph, largest[0]) ?? "scratch", bytes: largest[1] },
     toString: () => print(options.label, graph, dispatches, results, slots, slotOf, scratchBytes),
   };
 }
@@ -144,6 +151,12 @@ function resultsOf(
   });
 }
 
+/** Type and shape of a buffer that holds a value; undefined for a kernel's own scratch. */
+function typeOf(graph: Graph, buffer: BufferRef): string | undefined {
+  const id = /^%(\d+)$/.exec(buffer)?.[1];
+  return id === undefined ? undefined : formatAval(graph.avals[Number(id)]!);
+}
+
 function print(
   label: string,
   graph: Graph,
@@ -155,9 +168,8 @@ function print(
 ): string {
   const nameOf = (buffer: BufferRef) => {
     const slot = slotOf.get(buffer);
-    const id = /^%(\d+)$/.exec(buffer)?.[1];
-    const type = id === undefined ? "" : ` ${formatAval(graph.avals[Number(id)]!)}`;
-    return slot === undefined ? `${buffer}${type}` : `${buffer}${type} in slot ${slot}`;
+    const name = [buffer, typeOf(graph, buffer) ?? []].flat().join(" ");
+    return slot === undefined ? name : `${name} in slot ${slot}`;
   };
   const lines = dispatches.map(({ label: kernel, bindings, workgroups }, i) => {
     const reads = bindings.filter(({ access }) => access === "read").map(({ buffer }) => nameOf(buffer));

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { CompileError, OutOfMemoryError } from "../core/errors.ts";
+import { CompileError } from "../core/errors.ts";
 import type { Executable, Storage } from "../core/runtime.ts";
 import type { BufferRef } from "./module.ts";
-import type { GpuStorage, Pool } from "./pool.ts";
-import type { Program } from "./program.ts";
+import { expectBindable, type GpuStorage, type Pool } from "./pool.ts";
+import type { Program, Result } from "./program.ts";
 
 interface Place {
   readonly buffer: GPUBuffer;
@@ -71,6 +71,8 @@ export interface RunContext {
   readonly pipelines: Pipelines;
   /** Reports an error found later. */
   fail(error: Error): void;
+  /** Throws if the device is lost or an error was found, else notes what is about to run. */
+  begin(label: string): void;
   /** Throws if the device is lost or an error was found. */
   expectAlive(): void;
 }
@@ -78,7 +80,7 @@ export interface RunContext {
 /** Makes a program executable. */
 export function executableOf(program: Program, context: RunContext): Executable {
   const { device, pool, pipelines } = context;
-  expectBindable(program, device);
+  expectBindable(device, `${program.largest.what} in ${program.label}`, program.largest.bytes);
   const steps = program.dispatches.map((dispatch) => ({
     dispatch,
     pipeline: pipelines.get(dispatch.label, dispatch.wgsl, context.fail),
@@ -99,35 +101,26 @@ export function executableOf(program: Program, context: RunContext): Executable 
   }
 
   function run(inputs: readonly Storage[], donated: readonly boolean[]): readonly Storage[] {
-    context.expectAlive();
+    context.begin(program.label);
     const args = inputs as readonly GpuStorage[];
     const places = new Map<BufferRef, Place>();
     program.arguments.forEach((buffer, i) => places.set(buffer, args[i]!));
     program.slots.forEach(({ bytes }, i) => pool.slot(i, bytes));
     for (const [buffer, index] of program.slotOf) places.set(buffer, pool.slot(index, program.slots[index]!.bytes));
-    const outputs: GpuStorage[] = [];
+    const owners = ownersOf(program.results, donated);
+    const taken = new Set(owners);
+    const isFresh = (_: unknown, i: number) => owners[i] === null;
+    const fresh = pool.acquireAll(program.results.filter(isFresh).map(({ bytes }) => bytes), program.label).values();
+    const outputs = owners.map((owner) => owner === null ? fresh.next().value! : pool.takeOver(args[owner]!));
     const copies: { from: GPUBuffer; to: GPUBuffer; bytes: number }[] = [];
-    const taken = new Set<number>();
-    for (const result of program.results) {
-      if (result.from === "kernel") {
-        const takes = result.takes !== null && donated[result.takes] ? result.takes : null;
-        const storage = takes === null ? pool.acquire(result.bytes, program.label) : pool.takeOver(args[takes]!);
-        if (takes !== null) taken.add(takes);
-        places.set(result.buffer, storage);
-        outputs.push(storage);
-        continue;
+    program.results.forEach((result, i) => {
+      const output = outputs[i]!;
+      if (result.from === "kernel") places.set(result.buffer, output);
+      else if (owners[i] === null) {
+        const { buffer } = result.from === "argument" ? args[result.argument]! : outputs[result.result]!;
+        copies.push({ from: buffer, to: output.buffer, bytes: result.bytes });
       }
-      const isArgument = result.from === "argument";
-      if (isArgument && donated[result.argument] && !taken.has(result.argument)) {
-        taken.add(result.argument);
-        outputs.push(pool.takeOver(args[result.argument]!));
-        continue;
-      }
-      const from = isArgument ? args[result.argument]!.buffer : outputs[result.result]!.buffer;
-      const storage = pool.acquire(result.bytes, program.label);
-      copies.push({ from, to: storage.buffer, bytes: result.bytes });
-      outputs.push(storage);
-    }
+    });
     const encoder = device.createCommandEncoder({ label: program.label });
     if (steps.length > 0) {
       const pass = encoder.beginComputePass({ label: program.label });
@@ -149,21 +142,16 @@ export function executableOf(program: Program, context: RunContext): Executable 
   return { run, toString: () => program.toString() };
 }
 
+/** For each result the donated argument whose buffer it takes over, or null. */
+function ownersOf(results: readonly Result[], donated: readonly boolean[]): readonly (number | null)[] {
+  return results.map((result) => {
+    const argument = result.from === "kernel" ? result.takes : result.from === "argument" ? result.argument : null;
+    return argument !== null && donated[argument] ? argument : null;
+  });
+}
+
 function placeOf(places: ReadonlyMap<BufferRef, Place>, buffer: BufferRef): Place {
   const place = places.get(buffer);
   if (!place) throw new Error(`unreachable: no buffer for ${buffer}`);
   return place;
-}
-
-function expectBindable(program: Program, device: GPUDevice): void {
-  const limit = device.limits.maxStorageBufferBindingSize;
-  const largest = Math.max(0, ...program.slots.map(({ bytes }) => bytes), ...program.results.map(({ bytes }) => bytes));
-  if (largest <= limit) return;
-  throw new OutOfMemoryError("limits/binding", {
-    summary: `Cannot bind ${
-      (largest / 2 ** 20).toFixed(0)
-    } MiB in ${program.label}: it exceeds maxStorageBufferBindingSize ${(limit / 2 ** 20).toFixed(0)} MiB`,
-    fix: "use a smaller batch, split the tensor, store f16 or bf16, or init() on an adapter with a higher limit",
-    details: { largest, limit },
-  });
 }

@@ -8,9 +8,9 @@
 import { castTo, fullLike, reshapeTo } from "../core/arithmetic.ts";
 import { stopGradient } from "../core/grad.ts";
 import type { Tensor } from "../core/tensor.ts";
-import { div, maximum, mul } from "../ops/binary.ts";
+import { add, div, maximum, mul } from "../ops/binary.ts";
 import { greater } from "../ops/compare.ts";
-import { logSumExp, sum } from "../ops/reduce.ts";
+import { logSumExp, mean, sum, variance } from "../ops/reduce.ts";
 import { where } from "../ops/select.ts";
 import { log, neg, square } from "../ops/unary.ts";
 import { overGroups, type RoutingGroups, splitByGroup } from "./groups.ts";
@@ -36,9 +36,14 @@ function realByGroup(groups: RoutingGroups, mask: Tensor | undefined): Tensor {
   return sum(splitByGroup(isReal, groups), { axis: 1, keepDims: true });
 }
 
+/** The sum of [T, ...R] over the real tokens. */
+export function sumOverTokens(x: Tensor, mask?: Tensor): Tensor {
+  return sum(realRows(x, mask), { axis: 0 });
+}
+
 /** The mean of [T, ...R] over the real tokens; 0 if there are none. */
 export function meanOverTokens(x: Tensor, mask?: Tensor): Tensor {
-  return div(sum(realRows(x, mask), { axis: 0 }), realCount(x.shape[0]!, mask));
+  return div(sumOverTokens(x, mask), realCount(x.shape[0]!, mask));
 }
 
 /** The sums of [T, ...R] over the real tokens of each group, [G, ...R]. */
@@ -95,6 +100,16 @@ export function balanceLoss({ distribution, load, k, groups, mask }: BalanceLoss
  */
 export function zLoss(logits: Tensor, mask?: Tensor): Tensor {
   return meanOverTokens(square(logSumExp(logits, { axis: 1 })), mask);
+}
+
+/**
+ * The squared coefficient of variation of the elements: their variance (the population's) over their squared mean. 0 if
+ * all are equal, also if all are 0.
+ *
+ * Source: Shazeer et al. 2017, equation 7.
+ */
+export function squaredVariation(x: Tensor): Tensor {
+  return div(variance(x), add(square(mean(x)), 1e-10));
 }
 
 /** The entropy in nats of a distribution over the last axis; entries of 0 add nothing. */

@@ -72,7 +72,7 @@ function expectOperands(plan: DispatchPlan, hidden: Tensor, experts: ExpertParam
   const [, width = 0] = hidden.shape;
   const inner = experts.up.shape[2] ?? 0;
   const { experts: count, tokens, assignments, tokenOffsets } = plan;
-  if (tokenOffsets === undefined && assignments % tokens !== 0) {
+  if (tokenOffsets === undefined && tokens > 0 && assignments % tokens !== 0) {
     throw new ShapeError("shape/execute", {
       summary: `Cannot run experts: the plan has ${assignments} assignments for ${tokens} tokens and no tokenOffsets`,
       facts: [["op", "execute(plan, hidden, experts)"]],

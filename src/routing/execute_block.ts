@@ -135,11 +135,12 @@ export class ExpertBlock {
     return 4 * (16 * (this.rows + 1) + 16 * (SHARED_COLUMNS + 1) + 3 * this.rows);
   }
 
-  /** Whether an invocation that runs products of these depths and widths one after the other stays under the loop limit. */
+  /** Whether an invocation that runs products of these sizes one after the other stays under the loop limit. */
   canRun(products: readonly { readonly depth: number; readonly width: number }[]): boolean {
     if (this.variant === "hardware") return true;
     const loops = products.map(({ depth, width }) =>
-      this.tiles(width) * (depth / (this.isVector(depth) || this.isVector(width) ? 4 : 1) + 2 * this.rows + 1)
+      (this.tiledWidth === width ? 1 : this.tiles(width)) *
+      (depth / (this.isVector(depth) || this.isVector(width) ? 4 : 1) + 2 * this.rows + 1)
     );
     return loops.reduce((a, b) => a + b, this.shape.experts) < MAX_ITERATIONS;
   }

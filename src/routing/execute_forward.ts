@@ -16,6 +16,8 @@ import {
   FORWARD_INPUTS,
   type ForwardOptions,
   fusedForward,
+  keepsInnerOnChip,
+  pairFits,
   preactivationForward,
   prefersFused,
   upForward,
@@ -60,8 +62,7 @@ function buildForward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const label = labelOf(shape);
   if (prefersFused(shape, options)) {
     const text = fusedForward(shape, options);
-    // The text reads h back from a buffer only where it does not fit on chip.
-    const innerRows = text.body.includes("st2") ? kernel.scratch([assignments, inner], "f32") : null;
+    const innerRows = keepsInnerOnChip(shape, options) ? null : kernel.scratch([assignments, inner], "f32");
     dispatchKernelText(kernel, `experts ${label}`, text, readable(kernel, attrs, null), [
       rows,
       preactivation,
@@ -105,7 +106,11 @@ export const executePrimitive: Primitive = definePrimitive<ExecuteAttrs>({
     as: "kernel",
     build: buildForward,
     prologue: CAST_PLACES,
-    accepts: (inputs, attrs) => hasElements(expertShape(named(inputs, attrs), attrs)),
+    accepts(inputs, attrs, adapter) {
+      const shape = expertShape(named(inputs, attrs), attrs);
+      return hasElements(shape) &&
+        (prefersFused(shape, optionsFor(adapter, attrs)) || pairFits(shape, variantOf(adapter)));
+    },
   },
 });
 
@@ -124,7 +129,10 @@ export const executePreactivationPrimitive: Primitive = definePrimitive<ExecuteA
       dispatchKernelText(kernel, `experts pre-activations ${labelOf(shape)}`, text, inputs, [null, kernel.outputs[0]!]);
     },
     prologue: CAST_PLACES,
-    accepts: (inputs, attrs) => hasElements(expertShape(named(inputs, attrs), attrs)),
+    accepts(inputs, attrs, adapter) {
+      const shape = expertShape(named(inputs, attrs), attrs);
+      return hasElements(shape) && pairFits(shape, variantOf(adapter));
+    },
   },
 });
 

@@ -53,11 +53,6 @@ function rowsInBuffer(inner: number): InnerRows {
   return { load: "rd2", store: "st2", at: (local) => `(first + ${local}) * ${inner}u` };
 }
 
-/** Whether the fused kernel keeps h on chip. */
-function fitsOnChip(block: ExpertBlock, { workgroupBytes }: ForwardOptions): boolean {
-  return block.rows * block.shape.inner * 4 + block.ownBytes() <= workgroupBytes;
-}
-
 function fusedBlock(shape: ExpertShape, variant: Variant): ExpertBlock {
   return new ExpertBlock(shape, variant, variant === "software" ? softwareBlockRows(shape) : 16);
 }
@@ -67,23 +62,37 @@ function pairBlock(shape: ExpertShape, variant: Variant, tiledWidth: number): Ex
   return new ExpertBlock(shape, variant, variant === "software" ? softwareBlockRows(shape) : 64, tiledWidth);
 }
 
+/** Whether the fused kernel keeps h on chip; otherwise it needs a buffer [A, F] for it. */
+export function keepsInnerOnChip(shape: ExpertShape, { variant, workgroupBytes }: ForwardOptions): boolean {
+  const block = fusedBlock(shape, variant);
+  return block.rows * shape.inner * 4 + block.ownBytes() <= workgroupBytes;
+}
+
 /**
  * Whether the fused kernel is the better choice. On a CPU it is, wherever an invocation may run that long: it costs no
  * more than dense products. On a GPU h has to stay on chip, or the pair's larger blocks read the weights less often.
  */
 export function prefersFused(shape: ExpertShape, options: ForwardOptions): boolean {
-  const block = fusedBlock(shape, options.variant);
-  if (options.variant === "hardware") return fitsOnChip(block, options);
+  if (options.variant === "hardware") return keepsInnerOnChip(shape, options);
   const { width, inner, body } = shape;
   const up = { depth: width, width: inner };
-  return block.canRun([...(body === "glu" ? [up, up] : [up]), { depth: inner, width }]);
+  const down = { depth: inner, width };
+  return fusedBlock(shape, options.variant).canRun([...(body === "glu" ? [up, up] : [up]), down]);
+}
+
+/** Whether one invocation may run either half of the pair. */
+export function pairFits(shape: ExpertShape, variant: Variant): boolean {
+  const { width, inner, body } = shape;
+  const up = { depth: width, width: inner };
+  return pairBlock(shape, variant, inner).canRun(body === "glu" ? [up, up] : [up]) &&
+    pairBlock(shape, variant, width).canRun([{ depth: inner, width }]);
 }
 
 /** Both products in one dispatch. */
 export function fusedForward(shape: ExpertShape, options: ForwardOptions): KernelText {
   const block = fusedBlock(shape, options.variant);
   const { inner, width, activation } = shape;
-  const isOnChip = fitsOnChip(block, options);
+  const isOnChip = keepsInnerOnChip(shape, options);
   const rows = isOnChip
     ? { load: "getInner", store: "putInner", at: (local: string) => `(${local}) * ${inner}u` }
     : rowsInBuffer(inner);

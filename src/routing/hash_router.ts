@@ -70,6 +70,8 @@ const DEFAULT_ENTRIES = 16_384;
 
 const TABLES: readonly HashTable[] = ["random", "hashed", "balanced", "clustered", "dispersed"];
 
+const tableName = oneOf(...TABLES);
+
 const bucketCount = numberThat(
   "must be a whole number in 1..65536",
   (value) => Number.isInteger(value) && value >= 1 && value <= MAX_BUCKETS,
@@ -79,7 +81,10 @@ const OPTIONS: OptionShape = {
   experts: bucketCount,
   vocabulary: positiveCount,
   reads: oneOf("token", "previous", "bigram", "position", "next").optional(),
-  table: z.union([z.array(z.number()).readonly(), oneOf(...TABLES)]).optional(),
+  table: z.custom<HashTable | readonly number[]>(
+    (value) => Array.isArray(value) || TABLES.includes(value as HashTable),
+    { error: ({ input }) => tableName.safeParse(input).error!.issues[0]!.message },
+  ).optional(),
   counts: z.custom<readonly number[]>(
     (value) => Array.isArray(value) && value.every((n) => Number.isFinite(n) && n >= 0),
     { error: "must be an array of numbers from 0 up" },
@@ -155,8 +160,7 @@ export function hashRouter(options: HashRouterOptions): Router<HashRouterParams>
   expectOptions("hashRouter", OPTIONS, options, () => tableProblems(options));
   const { experts, vocabulary, reads = "token", table = "random" } = options;
   const entries = entriesOf(options);
-  const how = typeof table === "string" ? table : "given";
-  const name = `hash(${reads === "token" ? how : `${reads}, ${how}`}, ${experts})`;
+  const name = `hash(${reads === "token" ? "" : `${reads}, `}${kindOf(table)}, ${experts})`;
 
   /** The entry of each token, u32[T], `entries` or more for none, and what to carry. */
   function entryOf(tokens: Tokens, context: RouteContext): readonly [entry: Tensor, carry?: CarriedHistory] {
@@ -193,6 +197,11 @@ export function hashRouter(options: HashRouterOptions): Router<HashRouterParams>
   };
 }
 
+/** How a table is called in names and messages. */
+function kindOf(table: HashTable | readonly number[]): HashTable | "given" {
+  return typeof table === "string" ? table : "given";
+}
+
 /** Entries of the table. */
 function entriesOf({ vocabulary, reads = "token", entries = DEFAULT_ENTRIES }: HashRouterOptions): number {
   if (reads === "token") return vocabulary;
@@ -222,8 +231,11 @@ function tableProblems(options: HashRouterOptions): readonly OptionProblem[] {
   const problems: OptionProblem[] = [];
   if (typeof table !== "string") problems.push(...givenProblems(table, options));
   if (reads !== "token" && table !== "random" && table !== "hashed") {
-    const shown = typeof table === "string" ? table : "given";
-    problems.push(["table", shown, `must be random or hashed where the table is not of tokens (reads is ${reads})`]);
+    problems.push([
+      "table",
+      kindOf(table),
+      `must be random or hashed where the table is not of tokens (reads is ${reads})`,
+    ]);
   }
   if (entries !== undefined && reads !== "bigram" && reads !== "position") {
     problems.push(["entries", entries, `must be left out where the table is of ids (reads is ${reads})`]);
@@ -242,7 +254,7 @@ function givenProblems(table: readonly number[], { experts, vocabulary }: HashRo
 
 function countsProblems({ table = "random", counts, vocabulary }: HashRouterOptions): OptionProblem[] {
   if (table !== "balanced") {
-    return counts === undefined ? [] : [["table", table, "must be balanced where counts are given"]];
+    return counts === undefined ? [] : [["table", kindOf(table), "must be balanced where counts are given"]];
   }
   const requirement = `must be ${vocabulary}, one for each id (vocabulary is ${vocabulary})`;
   if (counts === undefined) return [["counts", counts, "must be given for a balanced table"]];
@@ -253,7 +265,7 @@ function embeddingsProblems({ table = "random", embeddings, vocabulary, experts 
   if (table !== "clustered" && table !== "dispersed") {
     return embeddings === undefined
       ? []
-      : [["table", table, "must be clustered or dispersed where embeddings are given"]];
+      : [["table", kindOf(table), "must be clustered or dispersed where embeddings are given"]];
   }
   if (embeddings === undefined) return [["embeddings", embeddings, `must be given for a ${table} table`]];
   const [rows] = embeddings.shape;

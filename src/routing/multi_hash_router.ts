@@ -38,6 +38,12 @@ export interface MultiHashRouterParams {
   readonly tables: Tensor;
 }
 
+/** A router that tells how many segments it chooses for. */
+export interface MultiHashRouter extends Router<MultiHashRouterParams> {
+  /** Number of segments, N: assignments of a token. */
+  readonly segments: number;
+}
+
 const OPTIONS: OptionShape = {
   experts: positiveCount,
   segments: positiveCount,
@@ -72,7 +78,7 @@ const OPTIONS: OptionShape = {
  *
  * Source: Roller et al. 2021.
  */
-export function multiHashRouter(options: MultiHashRouterOptions): Router<MultiHashRouterParams> {
+export function multiHashRouter(options: MultiHashRouterOptions): MultiHashRouter {
   expectOptions("multiHashRouter", OPTIONS, options, () => tablesProblems(options));
   const { experts, segments, vocabulary, tables } = options;
   const name = `multiHash(${segments} x ${experts})`;
@@ -99,7 +105,7 @@ export function multiHashRouter(options: MultiHashRouterOptions): Router<MultiHa
     });
   }
 
-  return { name, experts: segments * experts, causal: true, init, route };
+  return { name, experts: segments * experts, segments, causal: true, init, route };
 }
 
 function tablesProblems({ experts, segments, vocabulary, tables }: MultiHashRouterOptions): readonly OptionProblem[] {

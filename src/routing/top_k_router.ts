@@ -138,12 +138,15 @@ const OPTIONS: OptionShape = {
  * et al. 2021 for weights as they are.
  */
 export function topKRouter(options: TopKRouterOptions): Router<TopKRouterParams> {
-  expectOptions("topKRouter", OPTIONS, options, () => {
-    const { experts, k } = options;
-    const ofExperts = `must be a whole number in 1..${experts} (experts is ${experts})`;
-    return [...(k <= experts ? [] : [["k", k, ofExperts] as const]), ...retryProblems(options)];
-  });
+  expectOptions("topKRouter", OPTIONS, options, () => [...choiceProblems(options), ...retryProblems(options)]);
   return gatedRouter(`topK(${options.k}/${options.experts})`, options);
+}
+
+/** What is wrong with the number of experts a token visits. */
+export function choiceProblems(
+  { experts, k }: { readonly experts: number; readonly k: number },
+): readonly OptionProblem[] {
+  return k <= experts ? [] : [["k", k, `must be a whole number in 1..${experts} (experts is ${experts})`]];
 }
 
 /** What is wrong with the retries of a router. */

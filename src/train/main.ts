@@ -39,18 +39,18 @@ async function main(): Promise<number> {
   const progress = trackProgress({ clock: secondsSinceStart, deadline: config.seconds });
   let bar: ProgressBar | undefined;
 
-  async function stopBar(): Promise<void> {
-    const stopped = bar;
-    bar = undefined;
-    await stopped?.stop();
-  }
+  /** What is said when the bar is gone. */
+  const closing: string[] = [];
 
   function onEvent(event: RunEvent): void {
     progress.onEvent(event);
     if (config.json) return console.log(formatEvent(event));
-    // The last line of the bar stays above what is said at the end.
-    if (event.event === "end" || event.event === "interrupted") void stopBar();
-    for (const line of describeEvent(event, verbosity)) console.log(line);
+    const lines = describeEvent(event, verbosity);
+    if (bar !== undefined) {
+      closing.push(...lines);
+      return;
+    }
+    for (const line of lines) console.log(line);
     if (event.event !== "start" || !hasBar) return;
     bar = new ProgressBar({
       value: event.step,
@@ -78,7 +78,8 @@ async function main(): Promise<number> {
     });
     return end === "interrupted" ? interrupts.exitCode : 0;
   } finally {
-    await stopBar();
+    await bar?.stop();
+    for (const line of closing) console.log(line);
   }
 }
 

@@ -108,6 +108,12 @@ gpuTest("causalAttention() repeats bit for bit, and under jit", async () => {
   for (let run = 0; run < 3; run++) assertEquals(await loss(drawn([40, 8], 1)).data(), first);
 });
 
+gpuTest("causalAttention() differentiates twice", async () => {
+  const loss = (q: Tensor) => sum(mul(causalAttention(q, drawn([5, 4], 2), drawn([5, 4], 3)), q));
+  const second = () => grad((q: Tensor) => sum(mul(grad(loss)(q), drawn([5, 4], 4))))(drawn([5, 4], 1)).data();
+  assertClose(await second(), await withOracle(second), F32, "second derivative");
+});
+
 gpuTest("causalAttention() needs memory in proportion to the length, forward and backward", async () => {
   const [length, channels] = [256, 8];
   const loss = (q: Tensor, k: Tensor, v: Tensor) => sum(mul(causalAttention(q, k, v), v));

@@ -2,17 +2,32 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ConfigError, DTypeError, ShapeError } from "../../src/core/errors.ts";
 import { arange, ones, tensor, zeros } from "../../src/ops/creation.ts";
 import { key } from "../../src/ops/random.ts";
-import { balancedHashTable, hashRouter } from "../../src/routing/hash_router.ts";
-import { hashToBuckets, mixBits } from "../../src/routing/integer_hash.ts";
+import { balancedHashTable, hashRouter, type HashRouterOptions } from "../../src/routing/hash_router.ts";
+import { hashToBuckets, mixBits, mixPair } from "../../src/routing/integer_hash.ts";
 import { checkRouter, readPlan } from "../support/check_router.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
 
 const COUNTS = [50, 30, 20, 20, 10, 10, 5, 5];
 
+/** Eight ids in three clusters: 0 to 3, 4 to 6 and 7. */
+const EMBEDDINGS = [[0, 0], [0.1, 0], [0, 0.2], [0.1, 0.1], [5, 5], [5, 5.1], [5.2, 5], [-9, 4]];
+
 for (const table of ["random", "hashed", "balanced"] as const) {
   checkRouter({
     name: `hashRouter() with a ${table} table`,
     router: hashRouter({ experts: 3, vocabulary: 8, table, ...(table === "balanced" && { counts: COUNTS }) }),
+    width: 2,
+    vocabulary: 8,
+  });
+}
+
+for (const table of ["clustered", "dispersed"] as const) {
+  const routerOf = () => hashRouter({ experts: 3, vocabulary: 8, table, embeddings: tensor(EMBEDDINGS) });
+  checkRouter({
+    name: `hashRouter() with a ${table} table`,
+    router: routerOf(),
+    // Tensors belong to the runtime that computed them, so each runtime gets its own embeddings.
+    params: () => routerOf().init(key(0)),
     width: 2,
     vocabulary: 8,
   });
@@ -27,6 +42,14 @@ async function checkMixer(): Promise<void> {
 
 oracleTest("mixBits() has the published values", checkMixer);
 gpuTest("mixBits() has the published values", checkMixer);
+
+async function checkPairs(): Promise<void> {
+  const [first, second] = [[0, 1, 1, 7], [1, 0, 1, 3]].map((ids) => tensor(ids, { dtype: "u32" }));
+  assertEquals([...await mixPair(first!, second!).data()], [1863002342, 1895220952, 3530840802, 2405328001]);
+}
+
+oracleTest("mixPair() has the published values", checkPairs);
+gpuTest("mixPair() has the published values", checkPairs);
 
 async function checkBuckets(): Promise<void> {
   for (const buckets of [1, 3, 16, 65_535, 65_536]) {
@@ -117,17 +140,46 @@ Deno.test("hashRouter() reports all invalid options at once", () => {
     `Cannot build hashRouter: 4 options are invalid
   experts     0          must be a whole number in 1..65536
   vocabulary  4.5        must be a whole number from 1 up
-  table       "balance"  must be one of random, hashed, balanced; did you mean balanced?
+  table       "balance"  must be one of random, hashed, balanced, clustered, dispersed; did you mean balanced?
   count       [1]        unknown option; did you mean counts?`,
   );
-  assertThrows(
-    () => hashRouter({ experts: 2, vocabulary: 3, table: "balanced", counts: [1, 2] }),
+});
+
+Deno.test("hashRouter() refuses tables of another vocabulary and options that do not go together", () => {
+  const refusals: readonly (readonly [Omit<HashRouterOptions, "experts" | "vocabulary">, string])[] = [
+    [{ table: "balanced", counts: [1, 2] }, "counts.length  2  must be 3, one for each id (vocabulary is 3)"],
+    [{ table: "balanced" }, "counts  undefined  must be given for a balanced table"],
+    [{ counts: [1, 2, 3] }, `table  "random"  must be balanced where counts are given`],
+    [{ table: [0, 1] }, "table.length  2  must be 3, one for each id (vocabulary is 3)"],
+    [{ table: [0, 1, 2] }, "table.2  2  must be a whole number in 0..1 (experts is 2)"],
+    [{ table: "clustered" }, "embeddings  undefined  must be given for a clustered table"],
+    [
+      { table: "dispersed", embeddings: zeros([4, 2]) },
+      "embeddings.shape.0  4  must be 3, one row for each id (vocabulary is 3)",
+    ],
+    [{ embeddings: zeros([3, 2]) }, `table  "random"  must be clustered or dispersed where embeddings are given`],
+    [{ entries: 8 }, "entries  8  must be left out where the table is of ids (reads is token)"],
+  ];
+  for (const [options, message] of refusals) {
+    assertThrows(() => hashRouter({ experts: 2, vocabulary: 3, ...options }), ConfigError, message);
+  }
+  const error = assertThrows(
+    () =>
+      hashRouter({ experts: 4, vocabulary: 3, reads: "previous", table: "clustered", entries: 8, counts: [1, 1, 1] }),
     ConfigError,
-    "counts.length  2  must be 3, one for each id (vocabulary is 3)",
   );
-  assertThrows(
-    () => hashRouter({ experts: 2, vocabulary: 3, counts: [1, 2, 3] }),
-    ConfigError,
-    `table  "random"  must be balanced where counts are given`,
+  assertEquals(
+    error.message,
+    `Cannot build hashRouter: 4 options are invalid
+  table       "clustered"  must be random or hashed where the table is not of tokens (reads is previous)
+  entries     8            must be left out where the table is of ids (reads is previous)
+  table       "clustered"  must be balanced where counts are given
+  embeddings  undefined    must be given for a clustered table`,
   );
+});
+
+oracleTest("hashRouter() takes a table as it is given", async () => {
+  const router = hashRouter({ experts: 3, vocabulary: 4, table: [2, 0, 0, 1] });
+  assertEquals(router.name, "hash(given, 3)");
+  assertEquals([...await router.init(key(0)).table.data()], [2, 0, 0, 1]);
 });

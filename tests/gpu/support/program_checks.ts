@@ -1,0 +1,92 @@
+/**
+ * What must hold for every Program, whatever it computes.
+ *
+ * @module
+ */
+import type { Program } from "../../../src/gpu/program.ts";
+
+/** Everything wrong with a program's buffers and kernels, as sentences; none for a good one without empty values. */
+export function programProblems(program: Program, maxBuffers: number): string[] {
+  return [
+    ...overlaps(program),
+    ...unwrittenReads(program),
+    ...program.dispatches.flatMap(({ bindings, label }) =>
+      bindings.length > maxBuffers ? [`${label} binds ${bindings.length} buffers, more than ${maxBuffers}`] : []
+    ),
+    ...doubleUses(program),
+    ...program.dispatches.flatMap(({ wgsl, label }) =>
+      isGenerated(wgsl) && loopDepth(wgsl) > 1 ? [`${label} has a loop inside a loop`] : []
+    ),
+  ];
+}
+
+/** The first and last dispatch that binds each temporary. */
+export function lifetimes(program: Program): Map<string, { first: number; last: number }> {
+  const found = new Map<string, { first: number; last: number }>();
+  program.dispatches.forEach(({ bindings }, time) => {
+    for (const { buffer } of bindings) {
+      if (!program.slotOf.has(buffer)) continue;
+      const known = found.get(buffer);
+      if (known) known.last = time;
+      else found.set(buffer, { first: time, last: time });
+    }
+  });
+  return found;
+}
+
+function overlaps(program: Program): string[] {
+  const alive = [...lifetimes(program)];
+  return alive.flatMap(([a, mine], i) =>
+    alive.slice(i + 1).flatMap(([b, other]) =>
+      program.slotOf.get(a) === program.slotOf.get(b) && mine.first <= other.last && other.first <= mine.last
+        ? [`${a} and ${b} share slot ${program.slotOf.get(a)} while both are alive`]
+        : []
+    )
+  );
+}
+
+function unwrittenReads({ arguments: args, dispatches, results }: Program): string[] {
+  const written = new Set(args);
+  const problems = dispatches.flatMap(({ bindings, label }) => {
+    const unknown = bindings.filter(({ access, buffer }) => access === "read" && !written.has(buffer));
+    for (const { access, buffer } of bindings) if (access === "read_write") written.add(buffer);
+    return unknown.map(({ buffer }) => `${label} reads ${buffer} before any kernel writes it`);
+  });
+  const unmade = results.flatMap((result) =>
+    result.from === "kernel" && !written.has(result.buffer) ? [`no kernel writes the result ${result.buffer}`] : []
+  );
+  return [...problems, ...unmade];
+}
+
+/** One buffer bound for reading and, under another name, for writing: WebGPU rejects that. */
+function doubleUses({ arguments: args, dispatches, results, slotOf }: Program): string[] {
+  const takenOver = new Map(
+    results.flatMap((result) => result.from === "kernel" && result.takes !== null ? [[result.buffer, args[result.takes]!]] : []),
+  );
+  const memoryOf = (buffer: string) => takenOver.get(buffer) ?? (slotOf.has(buffer) ? `slot ${slotOf.get(buffer)}` : buffer);
+  return dispatches.flatMap(({ bindings, label }) => {
+    const read = new Set(bindings.filter(({ access }) => access === "read").map(({ buffer }) => memoryOf(buffer)));
+    const writes = bindings.filter(({ access }) => access === "read_write").map(({ buffer }) => memoryOf(buffer));
+    const twice = writes.filter((buffer, i) => read.has(buffer) || writes.indexOf(buffer) !== i);
+    return twice.map((buffer) => `${label} binds ${buffer} twice, once for writing`);
+  });
+}
+
+/** Kernels the compiler writes name their variables v0, v1, …; hand-written ones may nest loops as they like. */
+function isGenerated(wgsl: string): boolean {
+  return !/fn (ld|st|pull_|finish_)/.test(wgsl) && /for \(var v\d+ = /.test(wgsl);
+}
+
+function loopDepth(wgsl: string): number {
+  const open: boolean[] = [];
+  let deepest = 0;
+  for (const line of wgsl.split("\n")) {
+    const isLoop = line.startsWith("for (");
+    for (const brace of line.match(/[{}]/g) ?? []) {
+      if (brace === "{") open.push(isLoop);
+      else open.pop();
+    }
+    deepest = Math.max(deepest, open.filter(Boolean).length);
+  }
+  return deepest;
+}

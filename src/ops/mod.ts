@@ -5,7 +5,20 @@
  */
 export { type TensorLike } from "./operand.ts";
 export { gelu, type GeluOptions, relu, sigmoid, silu, softplus } from "./activations.ts";
-export { type AttentionOptions, cachedAttention, causalAttention } from "./attention.ts";
+export {
+  type AttentionLayout,
+  type AttentionOptions,
+  cachedAttention,
+  causalAttention,
+  type CausalAttentionOptions,
+} from "./attention.ts";
+export {
+  type AttentionShape,
+  type AttentionStrides,
+  AttentionWalk,
+  type Side,
+  type Streamed,
+} from "./attention_walk.ts";
 export { add, atan2, div, maximum, minimum, mul, remainder, sub } from "./binary.ts";
 export { bitwiseAnd, bitwiseNot, bitwiseOr, bitwiseXor, shiftLeft, shiftRight } from "./bitwise.ts";
 export { cast } from "./cast.ts";
@@ -22,6 +35,12 @@ export {
   notEqual,
 } from "./compare.ts";
 export { concat, splitAxis, stack } from "./concat.ts";
+export {
+  type ConsistencyLoss,
+  consistencyLoss,
+  type ConsistencyLossOptions,
+  symmetricDivergence,
+} from "./consistency_loss.ts";
 export {
   arange,
   type CreationOptions,

@@ -15,6 +15,7 @@ export {
   type Ranking,
   type RankOptions,
 } from "./capacity.ts";
+export { execute, type ExecuteOptions, type ExpertActivation, type ExpertBody, type ExpertParams } from "./execute.ts";
 export { groupOfToken, type RoutingGroups, routingGroups, type RoutingGroupsOptions, splitByGroup } from "./groups.ts";
 export {
   balancedHashTable,
@@ -36,3 +37,29 @@ export type { DispatchPlan, PlanStats, Route, RouteContext, Router, Tokens } fro
 export { type Score, scoreLogits, type Scores, weighChosen, type WeightRule } from "./score.ts";
 export { switchRouter, type SwitchRouterOptions } from "./switch_router.ts";
 export { topKRouter, type TopKRouterOptions, type TopKRouterParams } from "./top_k_router.ts";
+export { balancedAssignment, type BalancedAssignmentOptions } from "./balanced_assignment.ts";
+export { baseRouter, type BaseRouterOptions, type BaseRouterParams } from "./base_router.ts";
+export { expectCausal } from "./causality.ts";
+export {
+  balanceBias,
+  type BalanceBiasOptions,
+  deepseekRouter,
+  type DeepseekRouterOptions,
+  type DeepseekRouterParams,
+} from "./deepseek_router.ts";
+export { expertChoiceRouter, type ExpertChoiceRouterOptions } from "./expert_choice_router.ts";
+export { type GatingDropoutOptions, withGatingDropout } from "./gating_dropout.ts";
+export { gshardRouter, type GshardRouterOptions } from "./gshard_router.ts";
+export { mixtralRouter, type MixtralRouterOptions } from "./mixtral_router.ts";
+export { noisyTopKRouter, type NoisyTopKRouterOptions, type NoisyTopKRouterParams } from "./noisy_top_k_router.ts";
+export {
+  controlSparsity,
+  type ControlSparsityOptions,
+  type CountedPlan,
+  reluRouter,
+  type ReluRouterOptions,
+  type ReluRouterParams,
+} from "./relu_router.ts";
+export { sinkhorn, type SinkhornOptions } from "./sinkhorn.ts";
+export { sinkhornRouter, type SinkhornRouterOptions } from "./sinkhorn_router.ts";
+export { type BlockPlanOptions, planFromBlocks } from "./static_plan.ts";

@@ -4,7 +4,6 @@
  * @module
  */
 import { castTo, reshapeTo } from "../core/arithmetic.ts";
-import type { Key } from "../core/key.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { softplus } from "../ops/activations.ts";
 import { add, div, mul, sub } from "../ops/binary.ts";

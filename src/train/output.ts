@@ -70,9 +70,9 @@ function describeEnd(event: EndEvent): string[] {
   const relation = reached <= gzip ? "below" : "above";
   return [
     `Validation  ${formatNumber(reached, 3)} bits per byte, ${relation} gzip -9 (${formatNumber(gzip, 3)})`,
-    `Trained on  ${formatCount(bytesSeen)}B in ${formatNumber(step)} steps and ${formatDuration(seconds)}${
-      event.reason === "seconds" ? ", then the time was up" : ""
-    }`,
+    `Trained on  ${formatCount(bytesSeen)}B in ${formatNumber(step)} ${step === 1 ? "step" : "steps"} and ${
+      formatDuration(seconds)
+    }${event.reason === "seconds" ? ", then the time was up" : ""}`,
     "Sample",
     ...`${prompt}${sample}`.split("\n").map((line) => `    ${showControls(line)}`.trimEnd()),
     "Written",

@@ -144,7 +144,12 @@ async function checkEnsemble(): Promise<void> {
   const [x, params] = [draw([5, WIDTH], 6), expertsOf(3)];
   const router = thorRouter({ experts: 3, inference: "ensemble" });
   const out = execute(router.route(router.init(key(0)), { hidden: x }), x, params, { activation: "relu" });
-  const [found, first, second, third] = await read([out, dense(x, params, 0), dense(x, params, 1), dense(x, params, 2)]);
+  const [found, first, second, third] = await read([
+    out,
+    dense(x, params, 0),
+    dense(x, params, 1),
+    dense(x, params, 2),
+  ]);
   const mean = first!.map((value, i) => (value + second![i]! + third![i]!) / 3);
   assertClose(found!, mean, F32, "output");
 }

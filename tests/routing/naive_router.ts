@@ -68,6 +68,7 @@ export function routeNaively(call: NaiveCall): NaiveResult {
     score === "softmax" ? softmaxOf(row) : row.map((value) => 1 / (1 + Math.exp(-value)))
   );
   const chosen = logits.map((row) => row.map((_, e) => e).sort((a, b) => row[b]! - row[a]! || a - b).slice(0, k));
+  const priority = scores.map((row) => call.capacityOrder === "priority" ? Math.max(...row) : 0);
   const weightOf = chosen.map((picked, t) => {
     if (weights === "softmaxSelected") return softmaxOf(picked.map((e) => logits[t]![e]!));
     const own = picked.map((e) => scores[t]![e]!);
@@ -90,7 +91,9 @@ export function routeNaively(call: NaiveCall): NaiveResult {
     const offers: Choice[] = members.flatMap((token) =>
       chosen[token]!.map((expert, choice) => ({ token, choice, expert }))
     );
-    if (call.capacityOrder !== "tokenMajor") offers.sort((a, b) => a.choice - b.choice || a.token - b.token);
+    if (call.capacityOrder !== "tokenMajor") {
+      offers.sort((a, b) => a.choice - b.choice || priority[b.token]! - priority[a.token]! || a.token - b.token);
+    }
     const taken = new Array<number>(experts).fill(0);
     for (const offer of offers) if (taken[offer.expert]!++ < capacity) kept.push(offer);
     for (let e = 0; e < experts; e++) {

@@ -19,6 +19,7 @@ import { assertClose } from "../support/tolerance.ts";
 interface WorkedExample {
   readonly capacity: number;
   readonly logits: GoldenTensor;
+  readonly probabilities: GoldenTensor;
   readonly ranks: GoldenTensor;
   readonly experts: GoldenTensor;
   readonly keep: GoldenTensor;
@@ -28,6 +29,8 @@ interface WorkedExample {
   readonly balanceGradient: GoldenTensor;
   readonly zLoss: number;
   readonly zLossGradient: GoldenTensor;
+  readonly batchPrioritized: { readonly keep: GoldenTensor };
+  readonly noTokenLeftBehind: { readonly experts: GoldenTensor };
   readonly constantExperts: {
     readonly expertOutputs: readonly number[];
     readonly output: GoldenTensor;
@@ -170,6 +173,43 @@ oracleTest("switchRouter() permutes with its tokens where nothing is dropped", a
   assertEquals(permuted.load, plan.load);
 });
 
+const TIGHT = { width: 3, experts: 3, evalCapacityFactor: 1, minCapacity: 1 };
+
+oracleTest("switchRouter() serves tokens by priority as in the worked example", async () => {
+  const router = switchRouter({ ...TIGHT, priority: "probability" });
+  const plan = await readPlan(router.route({ gate: eye(3) }, { hidden: fromGolden(workedExample.logits) }));
+  assertEquals(plan.assignRow.map((row) => row === 0xffffffff ? 0 : 1), workedExample.batchPrioritized.keep.data);
+  assertEquals(router.causal, false);
+});
+
+oracleTest("switchRouter() leaves no token behind in the worked example", async () => {
+  const router = switchRouter({ ...TIGHT, retries: 2 });
+  const plan = await readPlan(router.route({ gate: eye(3) }, { hidden: fromGolden(workedExample.logits) }));
+  const experts = plan.assignRow.map((row) => plan.expertOffsets.findLastIndex((start) => start <= row));
+  assertEquals(experts, workedExample.noTokenLeftBehind.experts.data);
+  const probabilities = fromGolden(workedExample.probabilities);
+  const p = await probabilities.data();
+  assertClose(plan.weight, experts.map((e, t) => p[3 * t + e]!), COMPUTED, "weight of the expert finally used");
+  // Offers of the retries count as load; the balance loss is of first choices.
+  assertEquals([plan.load, plan.dropped], [[4, 3, 2], 0]);
+  assertClose([plan.aux.balance!], [workedExample.balance], COMPUTED, "balance");
+});
+
+checkRouter({
+  name: "switchRouter() with retries and priority",
+  router: switchRouter({ ...NARROW, groupSize: 9, minCapacity: 1, retries: 1, priority: "probability" }),
+  width: WIDTH,
+  sequenceLength: 12,
+  params: () => ({ gate: tensor(randomSource(2).normals(12).map(Math.fround), { shape: [WIDTH, EXPERTS] }) }),
+});
+
+oracleTest("switchRouter() drops nobody with enough retries and room for all", async () => {
+  const router = switchRouter({ width: WIDTH, experts: 5, evalCapacityFactor: 1, minCapacity: 1, retries: 4 });
+  const hidden = tensor(randomSource(5).normals(40 * WIDTH), { shape: [40, WIDTH] });
+  const plan = await readPlan(router.route(router.init(key(3)), { hidden }));
+  assertEquals([plan.counts, plan.dropped], [[8, 8, 8, 8, 8], 0]);
+});
+
 Deno.test("switchRouter() reports all invalid options at once", () => {
   // deno-lint-ignore no-explicit-any -- a caller without types
   const wrong: any = { width: 0, experts: 4, k: 2, capacityFactr: 1, initScale: -0.1 };
@@ -178,7 +218,7 @@ Deno.test("switchRouter() reports all invalid options at once", () => {
     `Cannot build switchRouter: 4 options are invalid
   width          0     must be a whole number from 1 up
   initScale      -0.1  must be a number above 0
-  k              2     unknown option; the options are width, experts, capacityFactor, evalCapacityFactor, minCapacity, groupSize, jitter, initScale
+  k              2     unknown option; the options are width, experts, capacityFactor, evalCapacityFactor, minCapacity, groupSize, priority, retries, jitter, inputDropout, selection, initScale
   capacityFactr  1     unknown option; did you mean capacityFactor?`,
   );
 });

@@ -33,6 +33,8 @@ const SETTINGS: Readonly<Record<string, Omit<TopKRouterOptions, "width" | "exper
   "two of few slots": { k: 2, weights: "normalized", capacityFactor: 0.7, evalCapacityFactor: 0.5, groupSize: 7 },
   "two slots by token": { k: 2, capacityFactor: 0.6, capacityOrder: "tokenMajor" },
   "all experts, jittered": { k: EXPERTS, jitter: 0.05 },
+  "two slots by priority": { k: 2, capacityFactor: 0.6, capacityOrder: "priority", groupSize: 7 },
+  "sampled experts and dropped input": { k: 2, selection: "sampled", inputDropout: 0.2 },
 };
 
 for (const [setting, options] of Object.entries(SETTINGS)) {
@@ -104,6 +106,9 @@ Deno.test("topKRouter() is causal unless a later token can take a second choice'
   assertEquals(topKRouter({ ...sizes, k: 2, capacityFactor: 1 }).causal, false);
   assertEquals(topKRouter({ ...sizes, k: 2, evalCapacityFactor: 1 }).causal, false);
   assertEquals(topKRouter({ ...sizes, k: 2, capacityFactor: 1, capacityOrder: "tokenMajor" }).causal, true);
+  assertEquals(topKRouter({ ...sizes, k: 1, capacityFactor: 1, capacityOrder: "priority" }).causal, false);
+  assertEquals(topKRouter({ ...sizes, k: 1, capacityFactor: 1, retries: 1 }).causal, false);
+  assertEquals(topKRouter({ ...sizes, k: 1, capacityOrder: "priority", retries: 1 }).causal, true);
 });
 
 oracleTest("topKRouter() teaches a gate of normalized single weights nothing", async () => {
@@ -186,6 +191,16 @@ oracleTest("topKRouter() starts with the gate its options describe", async () =>
   assertAlmostEquals(cut.deviation, 0.088, 4e-3);
 });
 
+oracleTest("topKRouter() samples experts in proportion to their probability", async () => {
+  const router = topKRouter({ width: 1, experts: 3, k: 1, selection: "sampled" });
+  const gate = tensor([[Math.log(1), Math.log(2), Math.log(5)]]);
+  const hidden = ones([4000, 1]);
+  const plan = await readPlan(router.route({ gate }, { hidden }, { train: true, key: key(5) }));
+  plan.load.forEach((load, e) => assertAlmostEquals(load / 4000, [1, 2, 5][e]! / 8, 0.03));
+  assertEquals([...new Set(plan.weight.map((value) => value.toFixed(6)))].sort(), ["0.125000", "0.250000", "0.625000"]);
+  assertEquals((await readPlan(router.route({ gate }, { hidden }))).load, [0, 0, 4000]);
+});
+
 Deno.test("expertCapacity() rounds down, but not below the least or beyond the group", () => {
   const base = { groupSize: 100, experts: 5, k: 1, capacityFactor: 1, minCapacity: 4 };
   assertEquals(expertCapacity(base), 20);
@@ -214,6 +229,11 @@ Deno.test("topKRouter() reports all invalid options at once", () => {
     assertThrows(() => topKRouter({ width: 8, experts: 4, k: 5 }), ConfigError).message,
     `Cannot build topKRouter: 1 option is invalid
   k  5  must be a whole number in 1..4 (experts is 4)`,
+  );
+  assertEquals(
+    assertThrows(() => topKRouter({ width: 8, experts: 4, k: 2, retries: 1 }), ConfigError).message,
+    `Cannot build topKRouter: 1 option is invalid
+  retries  1  must be 0 for more than one expert a token (k is 2)`,
   );
 });
 

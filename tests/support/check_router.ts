@@ -34,6 +34,8 @@ export interface RouterCheck<P> {
   readonly sequenceLength?: number;
   /** Parameters to check with, those of `init(key(0))` by default. */
   readonly params?: () => P;
+  /** Paths of float parameters that only a reducer moves: they have no gradient. */
+  readonly frozen?: readonly string[];
 }
 
 /** Numbers of a plan on the host. */
@@ -263,10 +265,12 @@ async function checkGradients<P>(check: RouterCheck<P>, params: P, context: Rout
   const { hidden, ...rest } = drawTokens(check, COUNT, random, "some");
   const inputs = { params, hidden };
   const planOf = (from: typeof inputs) => check.router.route(from.params, { ...rest, hidden: from.hidden }, context);
-  const direction = mapTree(
-    inputs,
-    (leaf) => isFloat(leaf.dtype) ? tensor(random.normals(leaf.size), { shape: leaf.shape }) : leaf,
-  );
+  const isFrozen = (path: string) => check.frozen?.some((name) => path === `.params.${name}`) ?? false;
+  const direction = mapTree(inputs, (leaf, path) => {
+    if (!isFloat(leaf.dtype)) return leaf;
+    const step = isFrozen(path) ? new Float64Array(leaf.size) : random.normals(leaf.size);
+    return tensor(step, { shape: leaf.shape });
+  });
   const along = new Map(leavesOf(direction));
   const grads = grad((from: typeof inputs) => lossOf(planOf(from)))(inputs);
   let slope = 0;
@@ -274,6 +278,7 @@ async function checkGradients<P>(check: RouterCheck<P>, params: P, context: Rout
     if (!isFloat(leaf.dtype)) continue;
     const [gradient, step] = await read([leaf, along.get(path)!] as const);
     gradient.forEach((value, i) => slope += value * step[i]!);
+    if (isFrozen(path)) assert(gradient.every((value) => value === 0), `a gradient at ${path}`);
   }
   const moved = (factor: number) =>
     lossOf(

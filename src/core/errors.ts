@@ -77,7 +77,17 @@ const SOURCE_ROOT = new URL("..", import.meta.url).href;
  * The compiler keeps it with a node only where someone will read it, because a stack costs more than an op.
  */
 export function callSite(): string {
-  const lines = (new Error().stack ?? "").split("\n").slice(1);
+  return siteOf(new Error());
+}
+
+/** Remembers where the user called, and finds the line only if someone asks: formatting a stack is what costs. */
+export function rememberCallSite(): () => string {
+  const place = new Error();
+  return () => siteOf(place);
+}
+
+function siteOf(place: Error): string {
+  const lines = (place.stack ?? "").split("\n").slice(1);
   const own = lines.find((line) => !line.includes(SOURCE_ROOT) && /:\d+:\d+/.test(line));
   const match = own?.match(/([^/\\\s(]+):(\d+):(\d+)\)?$/);
   return match ? `${match[1]}:${match[2]}:${match[3]}` : "unknown";

@@ -5,7 +5,7 @@
  */
 import { addPendingCheck, buildFiniteCheck, type FiniteCheck } from "./check.ts";
 import { bytesPerElement } from "./dtype.ts";
-import { callSite, DonatedError, notice, TraceError } from "./errors.ts";
+import { callSite, DonatedError, notice, rememberCallSite, TraceError } from "./errors.ts";
 import { freeze, type Graph } from "./graph.ts";
 import { realize, storageOf, targetOf } from "./realize.ts";
 import { currentRuntime, type Executable, type Runtime } from "./runtime.ts";
@@ -106,7 +106,7 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
   }
 
   function isDonated(path: string): boolean {
-    return donate.includes(Number(path.slice(1, path.indexOf("]"))));
+    return donate.includes(placeOf(path).argument);
   }
 
   function keyOf(flat: FlatTree): string {
@@ -119,16 +119,18 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
     const compiled = compile(flat, keyOf(flat));
     const donated = flat.paths.map((path) => isDonated(path));
     expectNoAlias(name, flat, donated, compiled.graph);
-    realize(flat.leaves);
-    const inputs = flat.leaves.map((leaf) => storageOf(leaf, `pass to ${name}`));
+    const use = `call ${name} with`;
+    realize(flat.leaves, use);
+    const inputs = flat.leaves.map((leaf) => storageOf(leaf, use));
     const constants = compiled.graph.constants.map(({ tensor }) => {
       realize([tensor]);
       return storageOf(tensor, `use in ${name}`);
     });
     calls++;
     const storages = compiled.executable.run([...inputs, ...constants], donated);
+    const call = { to: name, donate, call: calls, site: rememberCallSite() };
     flat.leaves.forEach((leaf, i) => {
-      if (donated[i]) setSource(leaf, { kind: "donated", to: `${name}, argument ${flat.paths[i]}, call ${calls}` });
+      if (donated[i]) setSource(leaf, { kind: "donated", donation: { ...call, ...placeOf(flat.paths[i]!) } });
     });
     const results = storages.map((storage, i) => {
       const aval = compiled.graph.avals[compiled.graph.outputs[i]!]!;
@@ -153,6 +155,12 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
   }
 
   return Object.defineProperty(Object.assign(jitted, { program }), "traces", { get: () => traces }) as Jitted<A, R>;
+}
+
+/** Takes a leaf's path among the arguments apart: which argument, and where in it. */
+function placeOf(path: string): { readonly argument: number; readonly path: string } {
+  const end = path.indexOf("]");
+  return { argument: Number(path.slice(1, end)), path: path.slice(end + 1) };
 }
 
 function tooManyTraces(name: string, limit: number, before: FlatTree | null, now: FlatTree): TraceError {
@@ -180,16 +188,24 @@ function expectNoAlias(name: string, flat: FlatTree, donated: readonly boolean[]
     if (!donated[i]) return;
     const twin = flat.leaves.findIndex((other, j) => j !== i && other === leaf);
     if (twin < 0 && !captured.has(leaf)) return;
+    const { argument } = placeOf(flat.paths[i]!);
     throw new DonatedError("memory/donated-alias", {
-      summary: twin < 0
-        ? `Cannot donate ${flat.paths[i]} to ${name}: the function also captures it`
-        : `Cannot donate to ${name}: ${flat.paths[Math.min(i, twin)]} and ${
-          flat.paths[Math.max(i, twin)]
-        } are the same tensor`,
+      summary: `Cannot donate argument ${argument} to ${name}: ${
+        twin < 0
+          ? "the function also captures it"
+          : sameTensor(flat.paths[Math.min(i, twin)]!, flat.paths[Math.max(i, twin)]!)
+      }`,
       facts: [["tensor", formatAval(leaf)], ["at", callSite()]],
       fix: "pass each donated tensor once, and do not use it anywhere else in the call",
+      details: { name, argument },
     });
   });
+}
+
+function sameTensor(first: string, second: string): string {
+  const [a, b] = [placeOf(first), placeOf(second)];
+  if (a.argument === b.argument) return `leaves ${a.path} and ${b.path} are the same tensor`;
+  return `argument ${a.argument}${a.path} and argument ${b.argument}${b.path} are the same tensor`;
 }
 
 function expectUsableDonation(name: string, flat: FlatTree, donated: readonly boolean[], outputs: FlatTree): void {
@@ -203,10 +219,14 @@ function expectUsableDonation(name: string, flat: FlatTree, donated: readonly bo
       available.set(bytesOf(leaf), left - 1);
       return;
     }
+    const { argument, path } = placeOf(flat.paths[i]!);
     throw new DonatedError("memory/donated-unusable", {
-      summary: `Cannot use the donation of ${flat.paths[i]} to ${name}: no result of its size is left`,
-      facts: [["tensor", formatAval(leaf)]],
+      summary: `Cannot use the donation of argument ${argument} to ${name}: no result is left of ${
+        path === "" ? "its size" : `the size of ${path}`
+      }`,
+      facts: [["tensor", `${formatAval(leaf)}, ${bytesOf(leaf)} bytes`], ["at", callSite()]],
       fix: "donate only arguments that the function replaces by results of the same size",
+      details: { name, argument, path },
     });
   });
 }

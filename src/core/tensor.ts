@@ -26,13 +26,29 @@ export interface OpNode {
   readonly site?: string;
 }
 
+/** What became of a tensor whose buffer a jitted call took over. */
+export interface Donation {
+  /** Name of the jitted function. */
+  readonly to: string;
+  /** Number of the argument that held the tensor. */
+  readonly argument: number;
+  /** Path of the tensor in that argument, empty if it was the argument. */
+  readonly path: string;
+  /** The arguments that function donates. */
+  readonly donate: readonly number[];
+  /** Which call of it. */
+  readonly call: number;
+  /** Finds the user's line of that call. */
+  readonly site: () => string;
+}
+
 /** Where a tensor's elements come from. */
 export type Source =
   | { readonly kind: "op"; readonly node: OpNode }
   | { readonly kind: "host"; readonly data: HostData }
   | { readonly kind: "device"; readonly storage: Storage }
   | { readonly kind: "placeholder"; readonly label: string }
-  | { readonly kind: "donated"; readonly to: string }
+  | { readonly kind: "donated"; readonly donation: Donation }
   | { readonly kind: "released" };
 
 let nextId = 1;
@@ -190,6 +206,19 @@ function released(tensor: Tensor): ReleasedError {
   });
 }
 
+function donated(tensor: Tensor, use: string, { to, argument, path, donate, call, site }: Donation): DonatedError {
+  return new DonatedError("memory/donated", {
+    summary: `Cannot ${use} tensor ${formatAval(tensor)}: its buffer was donated`,
+    facts: [
+      ["tensor", `argument ${argument}${path === "" ? "" : `, ${path}`}`],
+      ["donated", `to ${to} (donate: [${donate.join(", ")}]), call ${call}, ${site()}`],
+      ["used", callSite()],
+    ],
+    fix: `use the value that call ${call} returned, or remove ${argument} from donate`,
+    details: { shape: tensor.shape, dtype: tensor.dtype, to, argument, path, call },
+  });
+}
+
 /**
  * The source of a tensor that is about to be used.
  *
@@ -198,14 +227,7 @@ function released(tensor: Tensor): ReleasedError {
  */
 export function expectUsable(tensor: Tensor, use: string): Source {
   const source = readSource(tensor);
-  if (source.kind === "donated") {
-    throw new DonatedError("memory/donated", {
-      summary: `Cannot ${use} tensor ${formatAval(tensor)}: its buffer was donated`,
-      facts: [["donated", `to ${source.to}`], ["used", callSite()]],
-      fix: "use the value that call returned, or do not donate this argument",
-      details: { shape: tensor.shape, dtype: tensor.dtype, to: source.to },
-    });
-  }
+  if (source.kind === "donated") throw donated(tensor, use, source.donation);
   if (source.kind === "released") throw released(tensor);
   return source;
 }

@@ -23,6 +23,10 @@ export const DEFAULT_BUDGET_BYTES: number = 4 * 2 ** 30;
 /** Share of the budget from which reads let the collector run. */
 const PRESSURE = 0.5;
 
+/** Times that collecting is tried, and what is allocated each time: twice this makes V8 collect all of its heap. */
+const COLLECT_TURNS = 4;
+const BALLAST_BYTES = 256 * 2 ** 20;
+
 /** Rounds a size up so that nearly equal tensors share a class: steps of at most an eighth. */
 export function sizeClass(bytes: number): number {
   if (bytes <= 256) return 256;
@@ -95,7 +99,10 @@ export class Pool {
   #exceeded(bytes: number, what: string): OutOfMemoryError {
     return new OutOfMemoryError("memory/budget", {
       summary: `Cannot allocate ${formatBytes(bytes)} for ${what}: the budget is ${formatBytes(this.#budgetBytes)}`,
-      facts: [["live now", formatBytes(this.#liveBytes)], ["scratch", formatBytes(this.#scratchBytes)]],
+      facts: [["live now", `${formatBytes(this.#liveBytes)} in ${this.#liveBuffers} tensors`], [
+        "scratch",
+        formatBytes(this.#scratchBytes),
+      ]],
       fix: "use a smaller batch, dispose tensors or await a read now and then, or init({ budgetBytes })",
       details: { bytes, liveBytes: this.#liveBytes, budgetBytes: this.#budgetBytes },
     });
@@ -182,12 +189,14 @@ export class Pool {
   }
 
   /**
-   * Lets finalizers run: garbage that V8 can see makes it collect, one macrotask turn delivers the callbacks.
+   * Lets finalizers run: memory that V8 can see makes it collect, one macrotask turn delivers the callbacks.
    * Without pressure of its own a heap of small handles is never collected, however many GPU bytes hang on it.
    */
   async collect(): Promise<void> {
-    for (let turn = 0; turn < 4 && this.underPressure; turn++) {
-      for (let i = 0; i < 8; i++) new ArrayBuffer(64 << 20);
+    // Held until the end: buffers dropped at once only make V8 sweep its youngest objects. Their pages are never touched.
+    const ballast: ArrayBuffer[] = [];
+    for (let turn = 0; turn < COLLECT_TURNS && this.underPressure; turn++) {
+      ballast.push(new ArrayBuffer(BALLAST_BYTES), new ArrayBuffer(BALLAST_BYTES));
       await new Promise((resolve) => setTimeout(resolve, 0));
     }
   }

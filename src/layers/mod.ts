@@ -47,3 +47,4 @@ export {
   type TransformerLmOutput,
   type TransformerLmParams,
 } from "./transformer_lm.ts";
+export { multiHash, type MultiHashLayer, type MultiHashOptions, type MultiHashParams } from "./multi_hash.ts";

@@ -5,13 +5,13 @@
  *
  * @module
  */
+import type { OptionProblem } from "../core/errors.ts";
 import type { Key } from "../core/key.ts";
 import { sizeOf } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { gelu, relu, silu } from "../ops/activations.ts";
 import { zeros } from "../ops/creation.ts";
 import { expectOptions, flag, nonNegative, oneOf, positiveCount } from "../ops/options.ts";
-import type { OptionProblem } from "../core/errors.ts";
 import { split } from "../ops/random.ts";
 import { reshape } from "../ops/view.ts";
 import type { MultiHashRouter, MultiHashRouterParams } from "../routing/multi_hash_router.ts";

@@ -24,7 +24,7 @@ import { where } from "../ops/select.ts";
 import { softmax } from "../ops/softmax.ts";
 import { transpose } from "../ops/view.ts";
 import { execute, type ExpertParams } from "../routing/execute.ts";
-import { planFromBlocks } from "../routing/static_plan.ts";
+import { planOfEvenBlocks } from "../routing/static_plan.ts";
 import { expectKey } from "../routing/tokens.ts";
 import { type ExpertOptions, expertOptionShape, initExperts } from "./expert_params.ts";
 import type { Layer, LayerContext } from "./layer.ts";
@@ -147,7 +147,7 @@ export function smear(options: SmearOptions): SmearLayer {
       const sequences = sizeOf(hidden.shape.slice(0, -2));
       const tokens = castTo(reshapeTo(hidden, [sequences, length, width]), "f32");
       const shares = sharesOf(params, tokens, mask, context);
-      const plan = planFromBlocks({ experts: sequences, rows: length });
+      const plan = planOfEvenBlocks({ experts: sequences, rows: length });
       const flat = reshapeTo(tokens, [plan.tokens, width]);
       const treated = execute(plan, flat, merged(params.experts, shares), { activation, body });
       const kept = mask === undefined ? treated : where(reshapeTo(mask, [plan.tokens, 1]), treated, 0);

@@ -21,7 +21,7 @@ import { where } from "../ops/select.ts";
 import { softmax } from "../ops/softmax.ts";
 import { rsqrt, square } from "../ops/unary.ts";
 import { execute, type ExpertParams } from "../routing/execute.ts";
-import { planFromBlocks } from "../routing/static_plan.ts";
+import { planOfEvenBlocks } from "../routing/static_plan.ts";
 import { type ExpertOptions, expertOptionShape, initExperts } from "./expert_params.ts";
 import { fanIn } from "./initializers.ts";
 import type { Layer } from "./layer.ts";
@@ -117,7 +117,7 @@ export function softMoe(options: SoftMoeOptions): SoftMoeLayer {
       const filled = reshapeTo(matmul(dispatch, present), [sequences, experts, slots, width]);
       const byExpert = transposeTo(filled, [1, 0, 2, 3]); // [E, B, P, D]
 
-      const plan = planFromBlocks({ experts, rows: sequences * slots });
+      const plan = planOfEvenBlocks({ experts, rows: sequences * slots });
       const treated = execute(plan, reshapeTo(byExpert, [plan.tokens, width]), params.experts, { activation, body });
       const bySequence = transposeTo(reshapeTo(treated, [experts, sequences, slots, width]), [1, 0, 2, 3]);
       const combined = matmul(softmax(logits), reshapeTo(bySequence, [sequences, all, width])); // [B, S, D]

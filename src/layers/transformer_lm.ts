@@ -103,6 +103,8 @@ export interface DecodeState {
   readonly caches: readonly AttentionCache[];
   /** Tokens of each sequence in the caches, u32[B]: the position of the next one. */
   readonly positions: Tensor;
+  /** What stateful routers carry to the next token; absent if none does. */
+  readonly carry?: unknown;
 }
 
 /** Prompts for {@linkcode TransformerLmLayer.prefill}. */
@@ -228,7 +230,7 @@ export function transformerLm<B extends BlockBody<unknown>>(
   function runBlocks<O extends BlockOutput>(
     input: MoeInput,
     run: (block: TransformerBlockLayer<P>, x: MoeInput, layer: number) => O,
-  ): { readonly hidden: Tensor; readonly outputs: readonly O[] } {
+  ): { readonly hidden: Tensor; readonly outputs: readonly O[]; readonly carry?: unknown } {
     const outputs: O[] = [];
     let x = input;
     for (const [layer, block] of blocks.entries()) {
@@ -236,7 +238,7 @@ export function transformerLm<B extends BlockBody<unknown>>(
       outputs.push(output);
       x = { ...x, hidden: output.hidden, carry: output.plan?.carry ?? x.carry };
     }
-    return { hidden: x.hidden, outputs };
+    return { hidden: x.hidden, outputs, ...(x.carry === undefined ? {} : { carry: x.carry }) };
   }
 
   /** Logits [B, V] of hidden states [B, D], and the state after `positions` tokens. */
@@ -244,11 +246,11 @@ export function transformerLm<B extends BlockBody<unknown>>(
     params: TransformerLmParams<P>,
     last: Tensor,
     outputs: readonly CachedBlockOutput[],
-    positions: Tensor,
+    state: Omit<DecodeState, "caches">,
   ): DecodeOutput {
     return {
       logits: tokens.project(params.embedding, finalNorm.apply(params.norm, last)),
-      state: { caches: outputs.map(({ cache }) => cache), positions },
+      state: { ...state, caches: outputs.map(({ cache }) => cache) },
       plans: outputs.map(({ plan }) => plan),
     };
   }
@@ -289,7 +291,7 @@ export function transformerLm<B extends BlockBody<unknown>>(
       const [batch, length] = ids.shape as [number, number];
       const counts = lengths === undefined ? full([batch], length, { dtype: "u32" }) : cast(lengths, "u32"); // [B]
       const mask = less(broadcastTo(arange(length), [batch, length]), unsqueeze(counts, 1)); // [B, S]
-      const { hidden, outputs } = runBlocks(
+      const { hidden, outputs, ...carried } = runBlocks(
         {
           hidden: tokens.apply(params.embedding, ids),
           ids: cast(ids, "u32"),
@@ -299,15 +301,16 @@ export function transformerLm<B extends BlockBody<unknown>>(
       );
       const end = reshape(sub(counts, 1), [batch, 1, 1]);
       const last = reshape(takeAlong(hidden, end, { axis: 1 }), [batch, width]);
-      return decoded(params, last, outputs, counts);
+      return decoded(params, last, outputs, { positions: counts, ...carried });
     },
-    decodeStep(params: TransformerLmParams<P>, ids: Tensor, { caches, positions }: DecodeState): DecodeOutput {
+    decodeStep(params: TransformerLmParams<P>, ids: Tensor, state: DecodeState): DecodeOutput {
+      const { caches, positions, carry } = state;
       expectIds(ids, 1);
-      const { hidden, outputs } = runBlocks(
-        { hidden: tokens.apply(params.embedding, ids), ids: cast(ids, "u32") }, // [B, D]
+      const { hidden, outputs, ...carried } = runBlocks(
+        { hidden: tokens.apply(params.embedding, ids), ids: cast(ids, "u32"), carry }, // [B, D]
         (block, x, layer) => block.decode(params.blocks[layer]!, { ...x, positions }, caches[layer]!),
       );
-      return decoded(params, hidden, outputs, add(positions, 1));
+      return decoded(params, hidden, outputs, { positions: add(positions, 1), ...carried });
     },
   };
 }

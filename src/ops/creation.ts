@@ -4,7 +4,7 @@
  * @module
  */
 import { fullLike, identityPrimitive, iota, plus, times } from "../core/arithmetic.ts";
-import { type DType, type HostData, hostArrayFor, isFloat, roundTo } from "../core/dtype.ts";
+import { type DType, hostArrayFor, type HostData, isFloat, roundTo } from "../core/dtype.ts";
 import { ShapeError } from "../core/errors.ts";
 import { expectShape, type Shape, sizeOf } from "../core/shape.ts";
 import { apply, fromHost, type Tensor } from "../core/tensor.ts";
@@ -49,7 +49,7 @@ function nestedShape(values: Nested): Shape {
         fix: "give every row the same length",
       });
     }
-    if (isArray) for (const item of at) check(item, depth + 1);
+    if (isArray) { for (const item of at) check(item, depth + 1); }
   }
   check(values, 0);
   return shape;
@@ -77,7 +77,9 @@ export function tensor(values: Nested | HostData, options: TensorOptions = {}): 
   expectShape("tensor", shape);
   if (flat.length !== sizeOf(shape)) {
     throw new ShapeError("shape/elements", {
-      summary: `Cannot make a tensor of shape [${shape.join(", ")}] from ${flat.length} elements: it has ${sizeOf(shape)}`,
+      summary: `Cannot make a tensor of shape [${shape.join(", ")}] from ${flat.length} elements: it has ${
+        sizeOf(shape)
+      }`,
       facts: [["op", "tensor(values, { shape })"]],
       fix: "give exactly as many elements as the shape has",
     });

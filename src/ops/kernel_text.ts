@@ -83,7 +83,9 @@ export function dispatchKernelText(
 ): void {
   const source = text.preludes + text.body;
   const uses = (name: string) => new RegExp(`\\b${name}\\(`).test(source);
-  const reads = inputs.flatMap((operand, i) => operand && (uses(`ld${i}`) || uses(`ld${i}v`) || uses(`ldu${i}`)) ? [operand] : []);
+  const reads = inputs.flatMap((operand, i) =>
+    operand && (uses(`ld${i}`) || uses(`ld${i}v`) || uses(`ldu${i}`)) ? [operand] : []
+  );
   const writes = outputs.flatMap((operand) => operand ?? []);
   kernel.dispatch({
     label,

@@ -15,7 +15,15 @@
  */
 import type { KernelContext, Lowering, Operand } from "../core/kernel.ts";
 import { type Shape, sizeOf } from "../core/shape.ts";
-import { ceilDiv, dispatchKernelText, type KernelText, linearGrid, times, type Variant, variantOf } from "./kernel_text.ts";
+import {
+  ceilDiv,
+  dispatchKernelText,
+  type KernelText,
+  linearGrid,
+  times,
+  type Variant,
+  variantOf,
+} from "./kernel_text.ts";
 import { registerTile, SHARED_COLUMNS, sharedTile, sharedTileMemory } from "./tile.ts";
 
 /** Shape and layout of a batched product. */
@@ -117,7 +125,14 @@ const OPERANDS = {
 } as const;
 
 /** Declares the tile coordinates `tn`, `tm`, `batch`, `split`, the operand offsets `a0`, `b0`, `c0` and the depth range. */
-function header(shape: MatmulShape, splits: number, tilesM: number, tilesN: number, order: MatmulTile["order"], step: number) {
+function header(
+  shape: MatmulShape,
+  splits: number,
+  tilesM: number,
+  tilesN: number,
+  order: MatmulTile["order"],
+  step: number,
+) {
   const { batch, m, n, k, batched } = shape;
   const grid = linearGrid(tilesM * tilesN * batch * splits, "tile");
   const inner = order === "columns" ? tilesN : tilesM;
@@ -126,7 +141,9 @@ function header(shape: MatmulShape, splits: number, tilesM: number, tilesN: numb
   const text = grid.text +
     `let ${fast} = tile % ${inner}u;\nlet ${slow} = (tile / ${inner}u) % ${tilesM * tilesN / inner}u;\n` +
     `let batch = (tile / ${tilesM * tilesN}u) % ${batch}u;\nlet split = tile / ${tilesM * tilesN * batch}u;\n` +
-    `let a0 = ${batched === "b" ? "0u" : `batch * ${m * k}u`};\nlet b0 = ${batched === "a" ? "0u" : `batch * ${k * n}u`};\n` +
+    `let a0 = ${batched === "b" ? "0u" : `batch * ${m * k}u`};\nlet b0 = ${
+      batched === "a" ? "0u" : `batch * ${k * n}u`
+    };\n` +
     `let c0 = (split * ${batch}u + batch) * ${m * n}u;\n` +
     (splits === 1
       ? `let first = 0u;\nlet last = ${k}u;\n`
@@ -176,7 +193,9 @@ function softwareMatmul(shape: MatmulShape, options: MatmulOptions): KernelText 
       const store = `st0v(${at}, c_${r}_${c});`;
       return edgeN ? `if (${column} < ${n}u) { ${store} }\n` : `${store}\n`;
     }
-    return ["x", "y", "z", "w"].map((part, j) => `if (${column} + ${j}u < ${n}u) { st0(${at} + ${j}u, c_${r}_${c}.${part}); }\n`)
+    return ["x", "y", "z", "w"].map((part, j) =>
+      `if (${column} + ${j}u < ${n}u) { st0(${at} + ${j}u, c_${r}_${c}.${part}); }\n`
+    )
       .join("");
   };
   body += times(rows, (r) => {
@@ -215,7 +234,9 @@ function hardwareMatmul(shape: MatmulShape, options: MatmulOptions): KernelText 
     const at = `c0 + (r0 + ${r}u) * ${n}u + j0`;
     const stores = n % 4 === 0
       ? `if (j0 < ${n}u) { st0v(${at}, c_${r}); }\n`
-      : ["x", "y", "z", "w"].map((part, j) => `if (j0 + ${j}u < ${n}u) { st0(${at} + ${j}u, c_${r}.${part}); }\n`).join("");
+      : ["x", "y", "z", "w"].map((part, j) => `if (j0 + ${j}u < ${n}u) { st0(${at} + ${j}u, c_${r}.${part}); }\n`).join(
+        "",
+      );
     return `if (r0 + ${r}u < ${m}u) {\n${stores}}\n`;
   });
   return { ...OPERANDS, preludes: sharedTileMemory(rowsEach), body, workgroupSize: [256, 1, 1], workgroups };
@@ -287,7 +308,9 @@ function build(kernel: KernelContext, attrs: MatmulAttrs): void {
   };
   const variant = variantOf(kernel.adapter);
   const splits = splitsFor(shape, variant);
-  const label = `matmul ${batch === 1 ? "" : `${batch}x`}${rows}x${inner}x${columns}${attrs.transA ? " Ta" : ""}${attrs.transB ? " Tb" : ""}`;
+  const label = `matmul ${batch === 1 ? "" : `${batch}x`}${rows}x${inner}x${columns}${attrs.transA ? " Ta" : ""}${
+    attrs.transB ? " Tb" : ""
+  }`;
   const text = matmulKernel(shape, { variant, splits });
   if (splits === 1) return dispatchKernelText(kernel, label, text, [a, b], [output]);
   const partials = kernel.scratch([splits, batch, rows, columns], "f32");

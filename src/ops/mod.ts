@@ -12,13 +12,6 @@ export {
   causalAttention,
   type CausalAttentionOptions,
 } from "./attention.ts";
-export {
-  type AttentionShape,
-  type AttentionStrides,
-  AttentionWalk,
-  type Side,
-  type Streamed,
-} from "./attention_walk.ts";
 export { add, atan2, div, maximum, minimum, mul, remainder, sub } from "./binary.ts";
 export { bitwiseAnd, bitwiseNot, bitwiseOr, bitwiseXor, shiftLeft, shiftRight } from "./bitwise.ts";
 export { cast } from "./cast.ts";
@@ -70,7 +63,6 @@ export {
 } from "./losses.ts";
 export { matmul, type MatmulOptions } from "./matmul.ts";
 export { layerNorm, type LayerNormOptions, rmsNorm, type RmsNormOptions } from "./norm.ts";
-export { expectOptions, numberThat, oneOf, type OptionShape } from "./options.ts";
 export { pow } from "./power.ts";
 export {
   bits,

@@ -53,7 +53,7 @@ export function registerTile(tile: RegisterTile): string {
     text += times(rows, (r) => times(columns, (c) => `var ${name}_${r}_${c} = vec4<f32>();\n`));
   }
   text += `for (var ${k} = ${tile.start}; ${k} < ${tile.end}; ${k} += ${step}u) {\n`;
-  if (tile.prepare) for (let index = 0; index < step; index++) text += tile.prepare(depthAt(index), index);
+  if (tile.prepare) { for (let index = 0; index < step; index++) text += tile.prepare(depthAt(index), index); }
   if (a.along === "depth") {
     text += times(rows, (r) => `let ${name}a${r} = ${a.load}v(${a.index(r, k)});\n`);
   }
@@ -127,7 +127,13 @@ export function sharedTile(tile: SharedTile): string {
   const widthA = rows + 1, widthB = SHARED_COLUMNS + 1;
   let text = tile.accumulate ? "" : times(rowsEach, (r) => `var ${name}_${r} = vec4<f32>();\n`);
   text += `for (var ${name}k = ${tile.start}; ${name}k < ${tile.end}; ${name}k += ${SLAB}u) {\n`;
-  const stage = (slab: string, width: number, size: number, along: "depth" | "tile", read: (l: string, k: string) => string) =>
+  const stage = (
+    slab: string,
+    width: number,
+    size: number,
+    along: "depth" | "tile",
+    read: (l: string, k: string) => string,
+  ) =>
     times(SLAB * size / 256, (p) => {
       const flat = `(lane + ${p * 256}u)`;
       const [depth, inner] = along === "depth"

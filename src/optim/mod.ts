@@ -69,3 +69,10 @@ export {
   type TrainStepOptions,
 } from "./train_step.ts";
 export { applyUpdates, chain, type GradientTransform, type OptimizerState } from "./transform.ts";
+export {
+  inTwoPasses,
+  type Prediction,
+  type TwoPassLoss,
+  type TwoPassMetrics,
+  type TwoPassOptions,
+} from "./two_passes.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { fullLike, iota, reshapeTo, transposeTo } from "../core/arithmetic.ts";
+import { expandTo, fullLike, iota, reshapeTo, transposeTo } from "../core/arithmetic.ts";
 import type { Key } from "../core/key.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { add, div, mul, remainder } from "../ops/binary.ts";
@@ -131,7 +131,7 @@ function takeBest(
     splitByGroup(where(real, add(iota([tokens], "u32", 0), 1), 0), groups),
     [groups.groups, 1, groups.groupSize],
   );
-  const named = takeAlong(names, indices); // a token's number plus 1, 0 for none
+  const named = takeAlong(expandTo(names, byExpert.shape), indices); // a token's number plus 1, 0 for none
   const size = indices.size;
   const weights = reshapeTo(takeAlong(byExpert, indices), [size]);
   const flat = reshapeTo(named, [size]);

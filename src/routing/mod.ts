@@ -18,14 +18,6 @@ export {
 export { execute, type ExecuteOptions, type ExpertActivation, type ExpertBody, type ExpertParams } from "./execute.ts";
 export { groupOfToken, type RoutingGroups, routingGroups, type RoutingGroupsOptions, splitByGroup } from "./groups.ts";
 export {
-  balancedHashTable,
-  hashRouter,
-  type HashRouterOptions,
-  type HashRouterParams,
-  type HashTable,
-} from "./hash_router.ts";
-export { hashToBuckets, mixBits } from "./integer_hash.ts";
-export {
   type AssignmentPlanOptions,
   type PlanCapacity,
   type PlanExtras,
@@ -62,4 +54,36 @@ export {
 } from "./relu_router.ts";
 export { sinkhorn, type SinkhornOptions } from "./sinkhorn.ts";
 export { sinkhornRouter, type SinkhornRouterOptions } from "./sinkhorn_router.ts";
-export { type BlockPlanOptions, planFromBlocks } from "./static_plan.ts";
+export { type EvenBlocksOptions, planOfEvenBlocks } from "./static_plan.ts";
+export { type BlockPlanOptions, planFromBlocks, planOfAll } from "./block_plan.ts";
+export { clusteredHashTable, dispersedHashTable } from "./cluster_tables.ts";
+export {
+  balancedHashTable,
+  type HashKey,
+  hashRouter,
+  type HashRouterOptions,
+  type HashRouterParams,
+  type HashTable,
+} from "./hash_router.ts";
+export { bucketOf, hashToBuckets, mixBits, mixPair } from "./integer_hash.ts";
+export { type Clustering, kMeans, type KMeansOptions } from "./k_means.ts";
+export {
+  type MultiHashRouter,
+  multiHashRouter,
+  type MultiHashRouterOptions,
+  type MultiHashRouterParams,
+} from "./multi_hash_router.ts";
+export { type CarriedHistory, type IdHistory } from "./neighbor_ids.ts";
+export { executeSegments, type SegmentParams } from "./segment.ts";
+export {
+  type ThorDraw,
+  type ThorInference,
+  thorRouter,
+  type ThorRouterOptions,
+  type ThorRouterParams,
+} from "./thor_router.ts";
+export {
+  weightedHashRouter,
+  type WeightedHashRouterOptions,
+  type WeightedHashRouterParams,
+} from "./weighted_hash_router.ts";

@@ -9,8 +9,8 @@ import type { Tensor } from "../core/tensor.ts";
 import { mul } from "../ops/binary.ts";
 import type { DispatchPlan } from "./plan_types.ts";
 
-/** Sizes of a {@linkcode planFromBlocks}. */
-export interface BlockPlanOptions {
+/** Sizes of a {@linkcode planOfEvenBlocks}. */
+export interface EvenBlocksOptions {
   /** Number of experts, E. */
   readonly experts: number;
   /** Rows of each expert. */
@@ -27,14 +27,14 @@ export interface BlockPlanOptions {
  * @example Two blocks of three
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { init, planFromBlocks } from "@switchyard/switchyard";
+ * import { init, planOfEvenBlocks } from "@switchyard/switchyard";
  *
  * await init();
- * const plan = planFromBlocks({ experts: 2, rows: 3 });
+ * const plan = planOfEvenBlocks({ experts: 2, rows: 3 });
  * assertEquals([...await plan.expertOffsets.data()], [0, 3, 6]);
  * ```
  */
-export function planFromBlocks({ experts, rows, aux = {} }: BlockPlanOptions): DispatchPlan {
+export function planOfEvenBlocks({ experts, rows, aux = {} }: EvenBlocksOptions): DispatchPlan {
   const tokens = experts * rows;
   const order = iota([tokens], "u32", 0);
   const counts = fullLike([experts], "u32", rows);

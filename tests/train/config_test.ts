@@ -57,6 +57,9 @@ Deno.test("resolveConfig() fits experts and topk to the router", () => {
     assertEquals([config.experts, config.topk], [experts, topk], router);
   }
   assertEquals(withFlags({ router: "topk", experts: "1" }).topk, 1);
+  const { expertWidth } = PRESETS.tiny;
+  assertEquals(withFlags({ router: "topk", topk: "4" }).expertWidth, expertWidth / 4);
+  assertEquals(withFlags({ router: "topk", "expert-width": "96" }).expertWidth, 96);
 });
 
 Deno.test("resolveConfig() reports all problems at once", () => {

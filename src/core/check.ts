@@ -7,10 +7,10 @@
 import { castTo, iota, reshapeTo, sumOver } from "./arithmetic.ts";
 import { type HostData, isFloat } from "./dtype.ts";
 import { NonFiniteError } from "./errors.ts";
-import { hostMap, hostReduce } from "./host.ts";
+import { coordinatesOf, hostMap, hostReduce } from "./host.ts";
 import { definePrimitive, type Primitive } from "./primitive.ts";
-import type { Storage } from "./runtime.ts";
-import { formatAval, type Shape } from "./shape.ts";
+import type { Runtime, Storage } from "./runtime.ts";
+import { type Aval, formatAval, sizeOf } from "./shape.ts";
 import { apply, type OpNode, type Tensor } from "./tensor.ts";
 import { nodesBehind } from "./walk.ts";
 
@@ -35,43 +35,54 @@ const firstIndexPrimitive: Primitive = definePrimitive<null>({
   lower: { as: "reduce", axes: () => [0], identity: () => "0xffffffffu", combine: (a, b) => `min(${a}, ${b})` },
 });
 
-/** What a check tells of one op. */
+/** What a check tells of one value. */
 interface Checked {
+  /** What made it: the name of an op, or of an argument of the call. */
   readonly name: string;
-  readonly shape: Shape;
-  readonly description: string;
-  readonly site: string;
+  readonly aval: Aval;
+  /** Where it comes from, for an op; absent for an argument. */
+  readonly op?: { readonly description: string; readonly site: string };
+}
+
+/** An argument of a checked function. */
+export interface CheckedArgument {
+  /** The placeholder that stands for it. */
+  readonly tensor: Tensor;
+  /** Its name in messages. */
+  readonly name: string;
 }
 
 /** Extra outputs of a checked function, and what they mean. */
 export interface FiniteCheck {
   /** Two scalars for each checked value: how many elements are not finite, and the first such index. */
   readonly outputs: readonly Tensor[];
-  /** The ops, in the order of `outputs`. */
-  readonly ops: readonly Checked[];
+  /** The values, in the order of `outputs`. */
+  readonly values: readonly Checked[];
 }
 
-/** Builds the counts for every float value behind some outputs. */
-export function buildFiniteCheck(outputs: readonly Tensor[]): FiniteCheck {
+/**
+ * Builds the counts for the float arguments, and for every float value behind some outputs that an op computes. Ops that
+ * only move elements make none, and a constant that is not finite is meant to be so: masks of -Infinity pass.
+ */
+export function buildFiniteCheck(args: readonly CheckedArgument[], outputs: readonly Tensor[]): FiniteCheck {
   const counted: Tensor[] = [];
-  const ops: Checked[] = [];
-  for (const node of nodesBehind(outputs)) {
-    for (const value of node.outputs) {
-      if (!isFloat(value.dtype) || value.size === 0) continue;
-      const flags = apply(nonFinitePrimitive, [reshapeTo(castTo(value, "f32"), [value.size])]);
-      const index = iota([value.size], "u32", 0);
-      // Finite elements get an index past the end, so that the minimum is the first culprit.
-      const place = apply(placeOfPrimitive, [flags, index]);
-      counted.push(sumOver(flags, [0]), apply(firstIndexPrimitive, [place]));
-      ops.push({
-        name: node.primitive.name,
-        shape: value.shape,
-        description: describe(node),
-        site: node.site ?? "unknown",
-      });
-    }
+  const values: Checked[] = [];
+  function count(value: Tensor, name: string, op?: Checked["op"]): void {
+    if (!isFloat(value.dtype) || value.size === 0) return;
+    const flags = apply(nonFinitePrimitive, [reshapeTo(castTo(value, "f32"), [value.size])]);
+    const index = iota([value.size], "u32", 0);
+    // Finite elements get an index past the end, so that the minimum is the first culprit.
+    const place = apply(placeOfPrimitive, [flags, index]);
+    counted.push(sumOver(flags, [0]), apply(firstIndexPrimitive, [place]));
+    values.push({ name, aval: { shape: value.shape, dtype: value.dtype }, ...(op === undefined ? {} : { op }) });
   }
-  return { outputs: counted, ops };
+  for (const { tensor, name } of args) count(tensor, name);
+  for (const node of nodesBehind(outputs)) {
+    const { primitive, site = "unknown" } = node;
+    if (node.inputs.length === 0 || primitive.lower.as === "view" || primitive.name === "where") continue;
+    for (const value of node.outputs) count(value, primitive.name, { description: describe(node), site });
+  }
+  return { outputs: counted, values };
 }
 
 const placeOfPrimitive: Primitive = definePrimitive<null>({
@@ -87,8 +98,11 @@ function describe(node: OpNode): string {
 }
 
 interface PendingCheck {
+  /** Where the counts are; a check dies with its device. */
+  readonly runtime: Runtime;
+  /** The function, and which call of it. */
   readonly label: string;
-  readonly ops: readonly Checked[];
+  readonly values: readonly Checked[];
   readonly requests: readonly { readonly storage: Storage; readonly tensor: Tensor }[];
 }
 
@@ -108,43 +122,47 @@ const HINTS: Readonly<Record<string, string>> = {
   pow: "keep the base positive",
 };
 
-/** The checks to read now, and a verifier of what they say. */
-export function takePendingChecks(): {
+/** The checks to read now on a runtime, and a verifier of what they say. */
+export function takePendingChecks(runtime: Runtime | null): {
   readonly requests: readonly { readonly storage: Storage; readonly tensor: Tensor }[];
   verify(data: readonly HostData[]): void;
 } {
-  const checks = pending;
+  const checks = pending.filter((check) => check.runtime === runtime);
   pending = [];
   return {
     requests: checks.flatMap(({ requests }) => requests),
     verify(data) {
       let at = 0;
-      for (const { label, ops } of checks) {
-        for (const op of ops) {
+      for (const { label, values } of checks) {
+        for (const value of values) {
           const [count, first] = [data[at++]![0]!, data[at++]![0]!];
-          if (count > 0) throw nonFinite(label, op, count, first);
+          if (count > 0) throw nonFinite(label, value, count, first);
         }
       }
     },
   };
 }
 
-function nonFinite(label: string, op: Checked, count: number, first: number): NonFiniteError {
-  const coordinates: number[] = [];
-  let rest = first;
-  for (const size of op.shape.toReversed()) {
-    coordinates.unshift(rest % size);
-    rest = Math.floor(rest / size);
+function nonFinite(label: string, { name, aval, op }: Checked, count: number, first: number): NonFiniteError {
+  const place = coordinatesOf(first, aval.shape);
+  const value = `${formatAval(aval)}, ${count} of ${sizeOf(aval.shape)} elements, first at [${place.join(", ")}]`;
+  const details = { label, ...(op === undefined ? { argument: name } : { op: name }), count, first: place };
+  if (op === undefined) {
+    return new NonFiniteError("numeric/non-finite", {
+      summary: `Non-finite value in ${label}: NaN or infinity in an argument, before the call`,
+      facts: [["tensor", name], ["value", value]],
+      fix: "look where this argument was computed",
+      details,
+    });
   }
-  const size = op.shape.reduce((product, n) => product * n, 1);
   return new NonFiniteError("numeric/non-finite", {
-    summary: `Non-finite value in ${label}: first NaN or infinity in the output of ${op.name}`,
+    summary: `Non-finite value in ${label}: first NaN or infinity in the output of ${name}`,
     facts: [
       ["op", `${op.description}, ${op.site}`],
-      ["value", `${count} of ${size} elements, first at [${coordinates.join(", ")}]`],
-      ["inputs", "all finite, or constants of the call, so the value was born here"],
+      ["value", value],
+      ["inputs", "no argument and no op before it had one, so it was born here"],
     ],
-    fix: HINTS[op.name] ?? "check the inputs of this op",
-    details: { label, op: op.name, count, first: coordinates },
+    fix: HINTS[name] ?? "check the inputs of this op",
+    details,
   });
 }

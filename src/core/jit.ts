@@ -73,7 +73,7 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
   const { donate = [], maxTraces = 8, check } = options;
   const name = options.name ?? (f.name === "" ? "function" : f.name);
   const cache = new Map<string, Compiled>();
-  let lastFlat: FlatTree | null = null;
+  let lastTypes: ReadonlyMap<string, string> | null = null;
   let traces = 0;
   let calls = 0;
 
@@ -81,13 +81,14 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
     const runtime = currentRuntime(`run jitted ${name}`);
     const known = cache.get(key);
     if (known !== undefined && known.runtime === runtime) return known;
-    if (++traces > maxTraces) throw tooManyTraces(name, maxTraces, lastFlat, flat);
-    lastFlat = flat;
+    if (++traces > maxTraces) throw tooManyTraces(name, maxTraces, lastTypes, typesOf(flat));
+    lastTypes = typesOf(flat);
     const recording = setSiteRecording(check !== undefined);
     try {
       const own = flat.leaves.map((leaf, i) => placeholder(leaf, `${name}${flat.paths[i]}`));
       const outputs = flatten(tracing(`jitted ${name}`, () => expectNoPromise("jit", f(...flat.rebuild(own) as A))));
-      const finite = check === undefined ? null : buildFiniteCheck(outputs.leaves);
+      const args = own.map((tensor, i) => ({ tensor, name: nameOf(flat.paths[i]!) }));
+      const finite = check === undefined ? null : buildFiniteCheck(args, outputs.leaves);
       const graph = freeze(own, [...outputs.leaves, ...finite?.outputs ?? []], targetOf(runtime));
       for (const { tensor } of graph.constants) {
         if (tensor.size * bytesPerElement(tensor.dtype) > CAPTURE_NOTICE_BYTES) {
@@ -138,8 +139,9 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
     });
     if (compiled.check) {
       addPendingCheck({
-        label: name,
-        ops: compiled.check.ops,
+        runtime: compiled.runtime,
+        label: `${name}, call ${calls}`,
+        values: compiled.check.values,
         requests: results.slice(compiled.resultCount).map((tensor) => ({
           storage: storageOf(tensor, "check"),
           tensor,
@@ -163,15 +165,26 @@ function placeOf(path: string): { readonly argument: number; readonly path: stri
   return { argument: Number(path.slice(1, end)), path: path.slice(end + 1) };
 }
 
-function tooManyTraces(name: string, limit: number, before: FlatTree | null, now: FlatTree): TraceError {
-  const changed = now.leaves.findIndex((leaf, i) => {
-    const other = before?.leaves[i];
-    return other === undefined || formatAval(other) !== formatAval(leaf);
-  });
-  const what = changed >= 0
-    ? `${now.paths[changed]} went from ${before?.leaves[changed] ? formatAval(before.leaves[changed]) : "nothing"} to ${
-      formatAval(now.leaves[changed]!)
-    }`
+/** How messages name a leaf among the arguments. */
+function nameOf(leafPath: string): string {
+  const { argument, path } = placeOf(leafPath);
+  return `argument ${argument}${path === "" ? "" : `, ${path}`}`;
+}
+
+/** Type and shape of each leaf by its path: what a later call is compared with, without keeping the tensors. */
+function typesOf(flat: FlatTree): ReadonlyMap<string, string> {
+  return new Map(flat.leaves.map((leaf, i) => [flat.paths[i]!, formatAval(leaf)]));
+}
+
+function tooManyTraces(
+  name: string,
+  limit: number,
+  before: ReadonlyMap<string, string> | null,
+  now: ReadonlyMap<string, string>,
+): TraceError {
+  const changed = [...now].find(([path, type]) => before?.get(path) !== type);
+  const what = changed !== undefined
+    ? `${changed[0]} went from ${before?.get(changed[0]) ?? "nothing"} to ${changed[1]}`
     : "a static value (number, string or boolean) among the arguments";
   return new TraceError("trace/retrace", {
     summary: `Cannot compile ${name} again: it was traced ${limit} times already`,

@@ -6,7 +6,7 @@
 import type { HostData } from "./dtype.ts";
 import { takePendingChecks } from "./check.ts";
 import { freeze, isRealized } from "./graph.ts";
-import { currentRuntime, type Runtime, type Storage } from "./runtime.ts";
+import { currentRuntime, hasRuntime, type Runtime, type Storage } from "./runtime.ts";
 import { expectOutsideTrace, expectUsable, setSource, sourceOf, type Tensor } from "./tensor.ts";
 import { flatten, type MapLeaves } from "./tree.ts";
 
@@ -81,7 +81,7 @@ export async function read<T>(tree: T): Promise<MapLeaves<T, HostData>> {
     const source = sourceOf(tensor);
     return source.kind === "device" ? [{ storage: source.storage, tensor }] : [];
   });
-  const checks = takePendingChecks();
+  const checks = takePendingChecks(hasRuntime() ? currentRuntime("read a tree") : null);
   const copied = onDevice.length === 0 && checks.requests.length === 0
     ? []
     : await currentRuntime("read a tree").read([...onDevice, ...checks.requests]);

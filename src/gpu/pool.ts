@@ -196,7 +196,12 @@ export class Pool {
     // Held until the end: buffers dropped at once only make V8 sweep its youngest objects. Their pages are never touched.
     const ballast: ArrayBuffer[] = [];
     for (let turn = 0; turn < COLLECT_TURNS && this.underPressure; turn++) {
-      ballast.push(new ArrayBuffer(BALLAST_BYTES), new ArrayBuffer(BALLAST_BYTES));
+      try {
+        ballast.push(new ArrayBuffer(BALLAST_BYTES), new ArrayBuffer(BALLAST_BYTES));
+      } catch (error) {
+        // Where there is no room for it, V8 has collected all it could before it gave up.
+        if (!(error instanceof RangeError)) throw error;
+      }
       await new Promise((resolve) => setTimeout(resolve, 0));
     }
   }

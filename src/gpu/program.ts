@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { formatAval } from "../core/shape.ts";
+import { type Aval, formatAval } from "../core/shape.ts";
+import { DTypeError } from "../core/errors.ts";
 import type { Graph, ValueId } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
 import { simplify } from "../core/simplify.ts";
@@ -60,8 +61,13 @@ interface Takeover {
   readonly inPlace: boolean;
 }
 
-/** Compiles a frozen graph. Pure: nothing is asked of a device. */
+/**
+ * Compiles a frozen graph. Pure: nothing is asked of a device.
+ *
+ * @throws {DTypeError} If it holds f16 and the adapter has none.
+ */
 export function compileProgram(frozen: Graph, options: CompileOptions): Program {
+  expectTypes(frozen, options);
   const graph = splitReductions(widenKernels(simplify(frozen)));
   const fusion = fuse(graph, options);
   const dispatches: Dispatch[] = [];
@@ -83,18 +89,34 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
   for (const result of results) if (result.from === "kernel") sizes.delete(result.buffer);
   const { slots, slotOf } = planSlots(dispatches, sizes);
   const scratchBytes = slots.reduce((total, { bytes }) => total + bytes, 0);
-  return {
+  const program = {
     label: options.label,
     dispatches,
-    arguments: argumentIds.map((id) => `%${id}`),
+    arguments: argumentIds.map((id): BufferRef => `%${id}`),
     results,
     slots,
     slotOf,
     sizes,
     scratchBytes,
-    largest: { what: typeOf(graph, largest[0]) ?? "scratch", bytes: largest[1] },
-    toString: () => print(options.label, graph, dispatches, results, slots, slotOf, scratchBytes),
+    largest: { what: typeOf(graph.avals, largest[0]) ?? "scratch", bytes: largest[1] },
   };
+  return printable(program, graph.avals);
+}
+
+/** Refuses f16 where the adapter cannot load it. */
+function expectTypes(graph: Graph, { adapter, label }: CompileOptions): void {
+  const half = adapter.f16 ? undefined : graph.avals.find(({ dtype }) => dtype === "f16");
+  if (half === undefined) return;
+  throw new DTypeError("dtype/no-f16", {
+    summary: `Cannot compile ${label}: it has ${formatAval(half)}, and the adapter has no shader-f16`,
+    facts: [["adapter", adapter.name]],
+    fix: "use bf16, which every adapter stores, or f32",
+  });
+}
+
+/** Adds the printer, which must not hold on to the graph: its constants are tensors, and programs are kept for long. */
+function printable(program: Omit<Program, "toString">, avals: readonly Aval[]): Program {
+  return { ...program, toString: () => print(program, avals) };
 }
 
 /**
@@ -152,23 +174,18 @@ function resultsOf(
 }
 
 /** Type and shape of a buffer that holds a value; undefined for a kernel's own scratch. */
-function typeOf(graph: Graph, buffer: BufferRef): string | undefined {
+function typeOf(avals: readonly Aval[], buffer: BufferRef): string | undefined {
   const id = /^%(\d+)$/.exec(buffer)?.[1];
-  return id === undefined ? undefined : formatAval(graph.avals[Number(id)]!);
+  return id === undefined ? undefined : formatAval(avals[Number(id)]!);
 }
 
 function print(
-  label: string,
-  graph: Graph,
-  dispatches: readonly Dispatch[],
-  results: readonly Result[],
-  slots: readonly Slot[],
-  slotOf: ReadonlyMap<BufferRef, number>,
-  scratchBytes: number,
+  { label, dispatches, results, slots, slotOf, scratchBytes }: Omit<Program, "toString">,
+  avals: readonly Aval[],
 ): string {
   const nameOf = (buffer: BufferRef) => {
     const slot = slotOf.get(buffer);
-    const name = [buffer, typeOf(graph, buffer) ?? []].flat().join(" ");
+    const name = [buffer, typeOf(avals, buffer) ?? []].flat().join(" ");
     return slot === undefined ? name : `${name} in slot ${slot}`;
   };
   const lines = dispatches.map(({ label: kernel, bindings, workgroups }, i) => {

@@ -48,3 +48,7 @@ export {
   type TransformerLmParams,
 } from "./transformer_lm.ts";
 export { multiHash, type MultiHashLayer, type MultiHashOptions, type MultiHashParams } from "./multi_hash.ts";
+export { sharedExperts, type SharedExpertsOptions, type SharedExpertsParams } from "./shared_experts.ts";
+export { smear, type SmearLayer, type SmearOptions, type SmearOutput, type SmearParams } from "./smear.ts";
+export { softMoe, type SoftMoeLayer, type SoftMoeOptions, type SoftMoeParams } from "./soft_moe.ts";
+export { type ExpertOptions } from "./expert_params.ts";

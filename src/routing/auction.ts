@@ -5,9 +5,10 @@
  * that one is worth to it above its second best, and a little more. Every expert keeps the highest bids it has room for;
  * once full, its price is the lowest it keeps. In whole numbers the result is the same on every device.
  *
- * Kernel: two dispatches a round, one invocation for each token. Bidding walks the E experts; ranking walks the N bids
- * of its batch four at a time, far below the 65,535 iterations that a software adapter allows. Memory: four numbers a
- * token and one an expert.
+ * Kernel: three dispatches a round. Bidding has one invocation for each token, which walks the E experts. Then strips of
+ * tokens count who has bid. Ranking has one invocation for each token again, which walks the N bids of its batch four at
+ * a time, unless nobody has bid: then the auction is over and the other rounds cost next to nothing. All loops stay far
+ * below the 65,535 iterations that a software adapter allows. Memory: three numbers a token and one an expert.
  *
  * Source: Bertsekas and Castañon 1989 (similar objects share a price); Lewis et al. 2021 for its use in routing.
  *
@@ -53,6 +54,9 @@ function auctionOnHost(scores: Float64Array, experts: number, capacity: number, 
   return held;
 }
 
+/** Tokens that one invocation looks through for bids. */
+const STRIP = 64;
+
 function build(kernel: KernelContext, { rounds, increment }: AuctionAttrs): void {
   const [scores, capacity] = kernel.inputs as [Operand, Operand];
   const [held] = kernel.outputs as [Operand];
@@ -63,6 +67,8 @@ function build(kernel: KernelContext, { rounds, increment }: AuctionAttrs): void
   const stride = Math.ceil(tokens / 4) * 4;
   const wanted = kernel.scratch([batch, stride], "u32");
   const bids = kernel.scratch([batch, stride], "i32");
+  const strips = Math.ceil(batch * tokens / STRIP);
+  const bidders = kernel.scratch([strips], "u32");
   kernel.dispatch({
     label: "auction: open",
     grid: { threads: batch * Math.max(stride, experts) },
@@ -98,9 +104,23 @@ function build(kernel: KernelContext, { rounds, increment }: AuctionAttrs): void
     }`,
     });
     kernel.dispatch({
+      label: "auction: count bidders",
+      grid: { threads: strips },
+      reads: [held, wanted],
+      writes: [bidders],
+      body: (code) =>
+        wgsl`
+    var count = 0u;
+    for (var i = id * ${STRIP}u; i < min(id * ${STRIP}u + ${STRIP}u, ${batch * tokens}u); i++) {
+      let choice = ${code.load(wanted, `(i / ${tokens}u) * ${stride}u + i % ${tokens}u`)};
+      count += select(0u, 1u, ${code.load(held, "i")} == ${experts}u && choice < ${experts}u);
+    }
+    ${code.store(bidders, "id", "count")}`,
+    });
+    kernel.dispatch({
       label: "auction: rank",
       grid: { threads: batch * tokens },
-      reads: [wanted, bids, capacity],
+      reads: [wanted, bids, bidders, capacity],
       writes: [held, prices],
       body: (code) =>
         wgsl`
@@ -108,7 +128,9 @@ function build(kernel: KernelContext, { rounds, increment }: AuctionAttrs): void
     let t = id % ${tokens}u;
     let choice = ${code.load(wanted, `b * ${stride}u + t`)};
     let bid = ${code.load(bids, `b * ${stride}u + t`)};
-    if (choice < ${experts}u) {
+    var bidder_count = 0u;
+    for (var strip = 0u; strip < ${strips}u; strip++) { bidder_count += ${code.load(bidders, "strip")}; }
+    if (choice < ${experts}u && bidder_count > 0u) {
       var rank = 0u;
       for (var u = 0u; u < ${stride}u; u += 4u) {
         let place = vec4<u32>(u, u + 1u, u + 2u, u + 3u);

@@ -79,7 +79,11 @@ for (const test of [oracleTest, gpuTest]) {
       "Cannot donate argument 0 to twice: argument 0 and argument 1 are the same tensor\n  tensor  f32[2]\n  at      FILE:LINE\nFix: pass each donated tensor once, and do not use it anywhere else in the call",
     );
     const captures = jit((a: Tensor) => add(a, x), { donate: [0], name: "captures" });
-    assertThrows(() => captures(x), DonatedError, "Cannot donate argument 0 to captures: the function also captures it");
+    assertThrows(
+      () => captures(x),
+      DonatedError,
+      "Cannot donate argument 0 to captures: the function also captures it",
+    );
   });
 
   test("donate refuses what no result can take over", () => {

@@ -41,10 +41,13 @@ function expectReport(error: CompileError): void {
   assertEquals(typeof error.details.wgsl, "string");
 }
 
-gpuTest("a kernel that does not compile fails the read of its result, with its label and text", () =>
-  withOwnDevice(async () => {
-    expectReport(await assertRejects(() => broken(tensor([1, 2, 3])).data(), CompileError));
-  }));
+gpuTest(
+  "a kernel that does not compile fails the read of its result, with its label and text",
+  () =>
+    withOwnDevice(async () => {
+      expectReport(await assertRejects(() => broken(tensor([1, 2, 3])).data(), CompileError));
+    }),
+);
 
 gpuTest("a kernel that does not compile under jit fails the next read of anything", () =>
   withOwnDevice(async () => {
@@ -53,16 +56,19 @@ gpuTest("a kernel that does not compile under jit fails the next read of anythin
     expectReport(await assertRejects(() => good.data(), CompileError));
   }));
 
-gpuTest("calls right after a kernel that does not compile fail with it or not at all, and so do later ones", () =>
-  withOwnDevice(async () => {
-    const step = jit((x: Tensor) => broken(x), { name: "step" });
-    let x = ones([5]);
-    try {
-      for (let i = 0; i < 3; i++) x = step(x);
-    } catch (error) {
-      assert(error instanceof CompileError);
-    }
-    await assertRejects(() => x.data(), CompileError);
-    expectReport(assertThrows(() => step(x), CompileError));
-    await assertRejects(() => currentRuntime("test").settle(), CompileError);
-  }));
+gpuTest(
+  "calls right after a kernel that does not compile fail with it or not at all, and so do later ones",
+  () =>
+    withOwnDevice(async () => {
+      const step = jit((x: Tensor) => broken(x), { name: "step" });
+      let x = ones([5]);
+      try {
+        for (let i = 0; i < 3; i++) x = step(x);
+      } catch (error) {
+        assert(error instanceof CompileError);
+      }
+      await assertRejects(() => x.data(), CompileError);
+      expectReport(assertThrows(() => step(x), CompileError));
+      await assertRejects(() => currentRuntime("test").settle(), CompileError);
+    }),
+);

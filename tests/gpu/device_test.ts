@@ -95,36 +95,39 @@ gpuTest("init() reports what it found and starts a device once", () =>
     assert(currentRuntime("test") !== runtime);
   }));
 
-gpuTest("a lost device rejects pending reads and every later use, and init() starts another", () =>
-  withoutRuntime(async () => {
-    await init({ budgetBytes: 2 ** 27 });
-    const { device } = currentRuntime("test") as GpuRuntime;
-    const x = tensor([1, 2, 3]);
-    const step = jit((x: Tensor) => mul(x, 2), { name: "step" });
-    assertEquals([...await step(x).data()], [2, 4, 6]);
-    const pending = add(x, 1).data();
-    device.destroy();
-    await device.lost;
-    const kept = await pending.then((data) => [...data], (error: unknown) => error);
-    // The copy may have been made before the device went away; what must not happen is an error of another kind.
-    if (!Array.isArray(kept)) assert(kept instanceof DeviceLostError, String(kept));
-    const error = assertThrows(() => step(x), DeviceLostError);
-    assertEquals(error.code, "device/lost");
-    assertEquals(
-      withoutLines(error).replace(/(lost: ).*/, "$1MESSAGE").replace(/\d+ tensors \(\d+ bytes\)/, "N tensors (SIZE)"),
-      dedent(`
+gpuTest(
+  "a lost device rejects pending reads and every later use, and init() starts another",
+  () =>
+    withoutRuntime(async () => {
+      await init({ budgetBytes: 2 ** 27 });
+      const { device } = currentRuntime("test") as GpuRuntime;
+      const x = tensor([1, 2, 3]);
+      const step = jit((x: Tensor) => mul(x, 2), { name: "step" });
+      assertEquals([...await step(x).data()], [2, 4, 6]);
+      const pending = add(x, 1).data();
+      device.destroy();
+      await device.lost;
+      const kept = await pending.then((data) => [...data], (error: unknown) => error);
+      // The copy may have been made before the device went away; what must not happen is an error of another kind.
+      if (!Array.isArray(kept)) assert(kept instanceof DeviceLostError, String(kept));
+      const error = assertThrows(() => step(x), DeviceLostError);
+      assertEquals(error.code, "device/lost");
+      assertEquals(
+        withoutLines(error).replace(/(lost: ).*/, "$1MESSAGE").replace(/\d+ tensors \(\d+ bytes\)/, "N tensors (SIZE)"),
+        dedent(`
         GPU device was lost: MESSAGE
           reason   destroyed
           running  eager
           tensors  N tensors (SIZE) on this device are gone
         Fix: await init(), then restore parameters from your last checkpoint`),
-    );
-    await assertRejects(() => x.data(), DeviceLostError);
-    await assertRejects(() => ones([3]).data(), DeviceLostError);
-    await assertRejects(() => settle(), DeviceLostError);
-    await init({ budgetBytes: 2 ** 27 });
-    assertEquals([...await ones([2]).data()], [1, 1]);
-  }));
+      );
+      await assertRejects(() => x.data(), DeviceLostError);
+      await assertRejects(() => ones([3]).data(), DeviceLostError);
+      await assertRejects(() => settle(), DeviceLostError);
+      await init({ budgetBytes: 2 ** 27 });
+      assertEquals([...await ones([2]).data()], [1, 1]);
+    }),
+);
 
 gpuTest("a command that WebGPU rejects surfaces at the next read", () =>
   withoutRuntime(async () => {

@@ -39,7 +39,11 @@ gpuTest("using a donated tensor names it, the call that took it and both places"
         used     FILE:LINE
       Fix: use the value that call 1 returned, or remove 0 from donate`),
   );
-  await assertRejects(() => state.params.head.data(), DonatedError, "Cannot read tensor f32[2]: its buffer was donated");
+  await assertRejects(
+    () => state.params.head.data(),
+    DonatedError,
+    "Cannot read tensor f32[2]: its buffer was donated",
+  );
   await assertRejects(() => read(state), DonatedError, ".params.layers[0].weight");
 });
 
@@ -50,7 +54,10 @@ gpuTest("donating a state twice is the same error", () => {
   const error = assertThrows(() => step(state), DonatedError);
   assertEquals(
     withoutLines(error).split("\n").slice(0, 2),
-    ["Cannot call trainStep with tensor f32[2]: its buffer was donated", "  tensor   argument 0, .params.layers[0].weight"],
+    [
+      "Cannot call trainStep with tensor f32[2]: its buffer was donated",
+      "  tensor   argument 0, .params.layers[0].weight",
+    ],
   );
 });
 
@@ -133,7 +140,7 @@ gpuTest("donating swaps and permutations of buffers loses nothing", async () => 
   const rotate = jit((a: Tensor, b: Tensor, c: Tensor) => [b, c, a] as const, { donate: [0, 1, 2] });
   const mix = jit((a: Tensor, b: Tensor) => [sub(b, a), add(a, b)] as const, { donate: [0, 1] });
   const [a, b, c] = rotate(tensor([1]), tensor([2]), tensor([3]));
-  assertEquals((await Promise.all([a, b, c].map((x) => x.item()))), [2, 3, 1]);
+  assertEquals(await Promise.all([a, b, c].map((x) => x.item())), [2, 3, 1]);
   const [d, e] = mix(a, b);
   assertEquals([await d.item(), await e.item()], [1, 5]);
 });
@@ -146,7 +153,8 @@ gpuTest("an argument whose other elements are still read is not overwritten", as
     const across = add(transpose(shared), 1);
     return [across, add(across, shared), add(x, transpose(x))];
   };
-  const make = () => tensor(Float32Array.from({ length: size * size }, (_, i) => (i * 37) % 11), { shape: [size, size] });
+  const make = () =>
+    tensor(Float32Array.from({ length: size * size }, (_, i) => (i * 37) % 11), { shape: [size, size] });
   const expected = await read(jit(f)(make()));
   const found = await read(jit(f, { donate: [0] })(make()));
   expected.forEach((data, i) => assertEquals(found[i], data));

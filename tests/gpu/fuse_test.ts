@@ -60,14 +60,25 @@ function gradientOf(f: (...args: Tensor[]) => Tensor): (...args: Tensor[]) => un
 const labels: Aval = { shape: [64], dtype: "u32" };
 
 const CASES: readonly Case[] = [
-  { name: "chain of elementwise ops", run: (x, y) => relu(add(mul(x, y), exp(x!))), args: [f32(9, 7), f32(9, 7)], dispatches: 1 },
+  {
+    name: "chain of elementwise ops",
+    run: (x, y) => relu(add(mul(x, y), exp(x!))),
+    args: [f32(9, 7), f32(9, 7)],
+    dispatches: 1,
+  },
   { name: "softmax", run: (x) => softmax(x!), args: [f32(64, 100)], dispatches: 1, golden: true },
   { name: "softmax of few rows", run: (x) => softmax(x!), args: [f32(4, 100)], dispatches: 1 },
   { name: "softmax of one row", run: (x) => softmax(x!), args: [f32(100)], dispatches: 1 },
   { name: "softmax of odd rows", run: (x) => softmax(x!), args: [f32(40, 33)], dispatches: 1 },
   { name: "softmax gradient", run: gradientOf((x) => softmax(x!)), args: [f32(64, 100), f32(64, 100)], dispatches: 1 },
   { name: "logSoftmax", run: (x) => logSoftmax(x!), args: [f32(64, 100)], dispatches: 1 },
-  { name: "layerNorm", run: affineNorm as Case["run"], args: [f32(64, 96), f32(96), f32(96)], dispatches: 1, golden: true },
+  {
+    name: "layerNorm",
+    run: affineNorm as Case["run"],
+    args: [f32(64, 96), f32(96), f32(96)],
+    dispatches: 1,
+    golden: true,
+  },
   {
     name: "layerNorm gradients: rows in one kernel, a column sum for each parameter",
     run: gradientOf(affineNorm as (...args: Tensor[]) => Tensor),
@@ -132,11 +143,15 @@ Deno.test("a donated argument is not overwritten while other elements of it are 
   // The last result reads only its own element of what the first kernel makes, but its neighbor reads it across: one
   // kernel for all would compute the shared value again from elements that are overwritten by then.
   const expensive = (x: Tensor) => exp(exp(exp(exp(exp(x)))));
-  const program = compile((x) => {
-    const shared = expensive(x!);
-    const across = add(transpose(shared), 1);
-    return [across, add(across, shared)];
-  }, [f32(8, 8)], { donate: [0] });
+  const program = compile(
+    (x) => {
+      const shared = expensive(x!);
+      const across = add(transpose(shared), 1);
+      return [across, add(across, shared)];
+    },
+    [f32(8, 8)],
+    { donate: [0] },
+  );
   assertEquals(programProblems(program, 32), []);
   assertEquals(program.dispatches.length, 2, String(program));
 });

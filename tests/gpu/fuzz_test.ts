@@ -18,37 +18,40 @@ const SHRINK_RUNS = 250;
 /** Programs compiled on one device before it is replaced, so that pipelines do not pile up. */
 const RUNS_ON_ONE_DEVICE = 100;
 
-gpuTest("random programs agree with the oracle: eager, jit, unfused, few buffers, donated, gradients, vmap", async () => {
-  let runtimes: FuzzRuntimes | null = null;
-  let runs = 0;
-  let failedAt: number | null = null;
-  async function property(program: RandomProgram): Promise<void> {
-    if (failedAt !== null && runs > failedAt + SHRINK_RUNS) return;
-    if (runs++ % RUNS_ON_ONE_DEVICE === 0) runtimes = null;
-    runtimes ??= await startFuzzRuntimes();
-    const previous = installRuntime(runtimes.fused);
-    try {
-      await checkProgram(program, runtimes);
-    } catch (error) {
-      // A runtime that reported a broken kernel keeps reporting it.
-      if (error instanceof CompileError) runtimes = null;
-      if (failedAt === null) console.error(`fuzz: run ${failedAt = runs} failed, shrinking: ${error}`);
-      throw error;
-    } finally {
-      installRuntime(previous);
+gpuTest(
+  "random programs agree with the oracle: eager, jit, unfused, few buffers, donated, gradients, vmap",
+  async () => {
+    let runtimes: FuzzRuntimes | null = null;
+    let runs = 0;
+    let failedAt: number | null = null;
+    async function property(program: RandomProgram): Promise<void> {
+      if (failedAt !== null && runs > failedAt + SHRINK_RUNS) return;
+      if (runs++ % RUNS_ON_ONE_DEVICE === 0) runtimes = null;
+      runtimes ??= await startFuzzRuntimes();
+      const previous = installRuntime(runtimes.fused);
+      try {
+        await checkProgram(program, runtimes);
+      } catch (error) {
+        // A runtime that reported a broken kernel keeps reporting it.
+        if (error instanceof CompileError) runtimes = null;
+        if (failedAt === null) console.error(`fuzz: run ${failedAt = runs} failed, shrinking: ${error}`);
+        throw error;
+      } finally {
+        installRuntime(previous);
+      }
     }
-  }
-  const seed = Deno.env.get("SWITCHYARD_FUZZ_SEED");
-  const result = await fc.check(fc.asyncProperty(randomPrograms, property), {
-    numRuns: Number(Deno.env.get("SWITCHYARD_FUZZ_RUNS") ?? RUNS),
-    ...(seed === undefined ? {} : { seed: Number(seed) }),
-  });
-  if (!result.failed) return;
-  const [program] = result.counterexample!;
-  throw new Error(
-    `${result.errorInstance}\nin the program, shrunk ${result.numShrinks} times (SWITCHYARD_FUZZ_SEED=${result.seed}):\n${
-      describeProgram(program)
-    }`,
-    { cause: result.errorInstance },
-  );
-});
+    const seed = Deno.env.get("SWITCHYARD_FUZZ_SEED");
+    const result = await fc.check(fc.asyncProperty(randomPrograms, property), {
+      numRuns: Number(Deno.env.get("SWITCHYARD_FUZZ_RUNS") ?? RUNS),
+      ...(seed === undefined ? {} : { seed: Number(seed) }),
+    });
+    if (!result.failed) return;
+    const [program] = result.counterexample!;
+    throw new Error(
+      `${result.errorInstance}\nin the program, shrunk ${result.numShrinks} times (SWITCHYARD_FUZZ_SEED=${result.seed}):\n${
+        describeProgram(program)
+      }`,
+      { cause: result.errorInstance },
+    );
+  },
+);

@@ -78,29 +78,32 @@ gpuTest("an eager loop without disposal stays within its budget as long as it aw
     }
   }));
 
-gpuTest("a loop that never awaits runs out of its budget, says what holds it, and recovers", () =>
-  withBudget(async () => {
-    let kept: Tensor[] = [];
-    const error = assertThrows(() => {
-      for (let i = 0; i < 100; i++) {
-        const x = megabyteOf(i);
-        realizeTree(add(x, 1));
-        kept.push(x);
-      }
-    }, OutOfMemoryError);
-    assertEquals(error.code, "memory/budget");
-    assertEquals(
-      error.message,
-      dedent(`
+gpuTest(
+  "a loop that never awaits runs out of its budget, says what holds it, and recovers",
+  () =>
+    withBudget(async () => {
+      let kept: Tensor[] = [];
+      const error = assertThrows(() => {
+        for (let i = 0; i < 100; i++) {
+          const x = megabyteOf(i);
+          realizeTree(add(x, 1));
+          kept.push(x);
+        }
+      }, OutOfMemoryError);
+      assertEquals(error.code, "memory/budget");
+      assertEquals(
+        error.message,
+        dedent(`
         Cannot allocate 1.0 MB for f32[262144]: the budget is 67.1 MB
           live now  67.1 MB in 64 tensors
           scratch   0 bytes
         Fix: use a smaller batch, dispose tensors or await a read now and then, or init({ budgetBytes })`),
-    );
-    for (const x of kept) x.dispose();
-    kept = [];
-    assertEquals((await add(megabyteOf(1), 1).data())[0], 2);
-  }));
+      );
+      for (const x of kept) x.dispose();
+      kept = [];
+      assertEquals((await add(megabyteOf(1), 1).data())[0], 2);
+    }),
+);
 
 gpuTest("a program that does not fit takes nothing", () =>
   withBudget(async () => {
@@ -114,7 +117,10 @@ gpuTest("a program that does not fit takes nothing", () =>
 
 gpuTest("a donated argument survives a call that does not fit", () =>
   withBudget(async () => {
-    const f = jit((x: Tensor) => [1, 2, 3, 4, 5, 6, 7, 8].map((factor) => mul(x, factor)), { name: "widen", donate: [0] });
+    const f = jit((x: Tensor) => [1, 2, 3, 4, 5, 6, 7, 8].map((factor) => mul(x, factor)), {
+      name: "widen",
+      donate: [0],
+    });
     const x = tensor(new Float32Array(10 * COUNT).fill(3));
     assertThrows(() => f(x), OutOfMemoryError);
     assertEquals((await x.data())[7], 3);
@@ -153,7 +159,10 @@ gpuTest("a disposed tensor cannot be used, with a pinned message", async () => {
   const error = assertThrows(() => add(x, 1), ReleasedError);
   assertEquals(error.code, "memory/released");
   assertEquals(error.message.split("\n")[0], "Cannot use tensor f32[2]: it was disposed");
-  assertEquals(error.message.split("\n").at(-1), "Fix: dispose a tensor after its last use, or let the runtime collect it");
+  assertEquals(
+    error.message.split("\n").at(-1),
+    "Fix: dispose a tensor after its last use, or let the runtime collect it",
+  );
   await assertRejects(() => x.data(), ReleasedError);
 });
 

@@ -76,7 +76,10 @@ function peakLiveBytes(program: Program): number {
   const alive = [...lifetimes(program)];
   const bytesOf = (buffer: string) => program.sizes.get(buffer)!;
   const peaks = program.dispatches.map((_, time) =>
-    alive.reduce((total, [buffer, { first, last }]) => first <= time && time <= last ? total + bytesOf(buffer) : total, 0)
+    alive.reduce(
+      (total, [buffer, { first, last }]) => first <= time && time <= last ? total + bytesOf(buffer) : total,
+      0,
+    )
   );
   return Math.max(0, ...peaks);
 }

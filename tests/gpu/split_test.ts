@@ -16,7 +16,9 @@ for (const count of [300_000, 20_000_000]) {
 gpuTest("sums of stored elements are exact when they are longer than one invocation may loop", async () => {
   for (const length of [65_535, 65_536, 65_537, 299_999]) {
     const x = tensor(Float32Array.from({ length }, (_, i) => i % 3));
-    const expected = Array.from({ length: 3 }, (_, rest) => rest * Math.ceil((length - rest) / 3)).reduce((a, b) => a + b);
+    const expected = Array.from({ length: 3 }, (_, rest) => rest * Math.ceil((length - rest) / 3)).reduce((a, b) =>
+      a + b
+    );
     assertEquals(await sum(x).item(), expected, `${length} elements`);
   }
 });
@@ -71,6 +73,7 @@ gpuTest("many reductions of long rows do not share an invocation's loops", async
 });
 
 Deno.test("a reduction is split by its length and by the number of its results", () => {
-  const dispatches = (...shape: number[]) => compile((x) => sum(x!, { axis: -1 }), [f32(...shape)], { adapter: SOFTWARE }).dispatches.length;
+  const dispatches = (...shape: number[]) =>
+    compile((x) => sum(x!, { axis: -1 }), [f32(...shape)], { adapter: SOFTWARE }).dispatches.length;
   assertEquals([dispatches(2048), dispatches(2049), dispatches(64, 16_384), dispatches(64, 16_385)], [1, 2, 1, 2]);
 });

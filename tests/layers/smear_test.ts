@@ -103,7 +103,7 @@ Deno.test("smear() refuses bad options", () => {
     `Cannot build smear: 3 options are invalid
   expertDropout  1    must be a number from 0 up, below 1
   width          -4   must be a whole number from 1 up
-  dropout        0.1  unknown option; did you mean expertDropout?`,
+  dropout        0.1  unknown option; the options are experts, expertDropout, width, inner, activation, body, bias, scale, outputScale`,
   );
 });
 

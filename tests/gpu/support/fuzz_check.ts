@@ -74,24 +74,43 @@ async function expect(meaning: Meaning, args: readonly HostArray[]): Promise<Exp
   });
 }
 
-function expectSame(label: string, actual: readonly HostArray[], { outputs, slack }: Expected, types: readonly HostArray[]): void {
+function expectSame(
+  label: string,
+  actual: readonly HostArray[],
+  { outputs, slack }: Expected,
+  types: readonly HostArray[],
+): void {
   outputs.forEach((array, i) => {
     const found = actual[i]!;
     if (String(found.shape) !== String(array.shape) || found.dtype !== array.dtype) {
-      throw new Error(`${label}: output ${i} is ${found.dtype}[${found.shape}], expected ${array.dtype}[${array.shape}]`);
+      throw new Error(
+        `${label}: output ${i} is ${found.dtype}[${found.shape}], expected ${array.dtype}[${array.shape}]`,
+      );
     }
     if (!isFloat(array.dtype)) return assertClose(found.data, array.data, EXACT, `${label}, output ${i}`);
-    const { relative, absolute } = coarsest([array, ...types.filter(({ dtype }) => isFloat(dtype))].map(({ dtype }) => toleranceFor(dtype)));
-    assertClose(found.data, array.data, { relative, absolute: absolute + ROUNDING * slack[i]! }, `${label}, output ${i}`);
+    const { relative, absolute } = coarsest(
+      [array, ...types.filter(({ dtype }) => isFloat(dtype))].map(({ dtype }) => toleranceFor(dtype)),
+    );
+    assertClose(
+      found.data,
+      array.data,
+      { relative, absolute: absolute + ROUNDING * slack[i]! },
+      `${label}, output ${i}`,
+    );
   });
 }
 
 /** (floats, cotangents) -> gradients; arguments without derivative are held. */
-function backward(f: Several, args: readonly HostArray[]): { readonly f: Several; readonly args: readonly HostArray[] } {
+function backward(
+  f: Several,
+  args: readonly HostArray[],
+): { readonly f: Several; readonly args: readonly HostArray[] } {
   const floats = args.filter(({ dtype }) => isFloat(dtype));
   function restricted(...given: Tensor[]): readonly Tensor[] {
     let next = 0;
-    const all = args.map((arg) => isFloat(arg.dtype) ? given[next++]! : tensor(arg.data, { shape: arg.shape, dtype: arg.dtype }));
+    const all = args.map((arg) =>
+      isFloat(arg.dtype) ? given[next++]! : tensor(arg.data, { shape: arg.shape, dtype: arg.dtype })
+    );
     return f(...all).filter(({ dtype }) => isFloat(dtype));
   }
   function gradients(...given: Tensor[]): readonly Tensor[] {
@@ -134,20 +153,37 @@ export async function checkProgram(program: RandomProgram, { fused, unfused, nar
   const step = jit(f, { name: "fuzz", donate });
   for (const round of [1, 2]) {
     const donated = await on(fused, () => evaluate(step, args));
-    donated.forEach(({ data }, i) => assertClose(data, compiled[i]!.data, EXACT, `jit donating [${donate}], round ${round}, output ${i}`));
+    donated.forEach(({ data }, i) =>
+      assertClose(data, compiled[i]!.data, EXACT, `jit donating [${donate}], round ${round}, output ${i}`)
+    );
   }
 
   const floats = backward(f, args).args;
   if (floats.length > 0) {
     const gradient: Meaning = (noise) => backward(meaning(noise), args).f;
     const slopes = await expect(gradient, floats);
-    expectSame("gradient", await on(fused, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)), slopes, types);
-    expectSame("gradient with few buffers", await on(narrow, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)), slopes, types);
+    expectSame(
+      "gradient",
+      await on(fused, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
+      slopes,
+      types,
+    );
+    expectSame(
+      "gradient with few buffers",
+      await on(narrow, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
+      slopes,
+      types,
+    );
   }
 
   const batch = args.map((arg) => stackArrays(Array.from({ length: BATCH }, (_, turn) => rotated(arg, turn))));
   const batched: Meaning = (noise) => vmap(meaning(noise)) as Several;
-  expectSame("vmap", await on(fused, () => evaluate(jit(batched(), { name: "fuzzBatch" }), batch)), await expect(batched, batch), types);
+  expectSame(
+    "vmap",
+    await on(fused, () => evaluate(jit(batched(), { name: "fuzzBatch" }), batch)),
+    await expect(batched, batch),
+    types,
+  );
 }
 
 function rotated(array: HostArray, turn: number): HostArray {

@@ -55,6 +55,7 @@ import {
   sum,
   take,
   tanh,
+  tensor,
   transpose,
   variance,
   where,
@@ -102,10 +103,16 @@ function unary(apply: (x: Tensor) => Tensor, bound: (x: number) => number): Fuzz
 function beside(x: FuzzValue, y: FuzzValue): FuzzValue {
   const [a, b] = [x.tensor.shape.toReversed(), y.tensor.shape.toReversed()];
   const fits = b.every((n, i) => n === 1 || a[i] === undefined || a[i] === 1 || a[i] === n);
-  return fits ? y : { tensor: mean(asFloat(y).tensor.size === 0 ? full([1], 1) : asFloat(y).tensor), exact: false, bound: y.bound };
+  return fits
+    ? y
+    : { tensor: mean(asFloat(y).tensor.size === 0 ? full([1], 1) : asFloat(y).tensor), exact: false, bound: y.bound };
 }
 
-function binary(apply: (x: Tensor, y: Tensor) => Tensor, bound: (x: number, y: number) => number, isExact = false): FuzzOp {
+function binary(
+  apply: (x: Tensor, y: Tensor) => Tensor,
+  bound: (x: number, y: number) => number,
+  isExact = false,
+): FuzzOp {
   return (x, other) => {
     const y = beside(x, other);
     if (isExact && x.exact && y.exact && x.tensor.dtype === y.tensor.dtype && x.tensor.dtype !== "bool") {
@@ -144,7 +151,12 @@ function reduction(
     if (!mayBeEmpty && count === 0) return null;
     const source = isExact && x.exact && x.tensor.dtype !== "bool" ? x : asFloat(x);
     const result = apply(source.tensor, { axis, keepDims });
-    return made(result, bound(x.bound, Math.max(1, count)), isExact && x.exact, `axis [${axis}]${keepDims ? " kept" : ""}`);
+    return made(
+      result,
+      bound(x.bound, Math.max(1, count)),
+      isExact && x.exact,
+      `axis [${axis}]${keepDims ? " kept" : ""}`,
+    );
   };
 }
 
@@ -165,12 +177,18 @@ function drawReshape(shape: Shape, draw: Draw): Shape {
     case 1:
       return shape.toSpliced(at, 0, 1);
     case 2:
-      return shape.length < 2 ? [...shape, 1] : shape.toSpliced(at % (shape.length - 1), 2, shape[at % (shape.length - 1)]! * shape[at % (shape.length - 1) + 1]!);
+      return shape.length < 2 ? [...shape, 1] : shape.toSpliced(
+        at % (shape.length - 1),
+        2,
+        shape[at % (shape.length - 1)]! * shape[at % (shape.length - 1) + 1]!,
+      );
     default: {
       const axis = at % Math.max(1, shape.length);
       const n = shape[axis] ?? 1;
       const factor = [2, 3, 4, 5].find((divisor) => n > divisor && n % divisor === 0) ?? 1;
-      return shape.length === 0 ? [1] : shape.toSpliced(axis, 1, ...draw(2) ? [factor, n / factor] : [n / factor, factor]);
+      return shape.length === 0
+        ? [1]
+        : shape.toSpliced(axis, 1, ...draw(2) ? [factor, n / factor] : [n / factor, factor]);
     }
   }
 }
@@ -195,7 +213,11 @@ function castTo(dtype: DType): FuzzOp {
       return made(cast(tensor, dtype), bound, exact && bound <= 16);
     }
     if (!exact) return null;
-    return made(cast(dtype === "u32" && tensor.dtype !== "bool" ? abs(asFloat({ tensor, exact, bound }).tensor) : tensor, dtype), bound, true);
+    return made(
+      cast(dtype === "u32" && tensor.dtype !== "bool" ? abs(asFloat({ tensor, exact, bound }).tensor) : tensor, dtype),
+      bound,
+      true,
+    );
   };
 }
 
@@ -224,12 +246,19 @@ export const FUZZ_OPS: Readonly<Record<string, FuzzOp>> = {
   less: comparison(less),
   equal: comparison(equal),
   not: (x) => x.tensor.dtype === "bool" ? made(logicalNot(x.tensor), 1, true) : null,
-  or: (x, y) => x.tensor.dtype === "bool" && y.tensor.dtype === "bool" ? made(logicalOr(x.tensor, beside(x, y).tensor), 1, true) : null,
+  or: (x, y) =>
+    x.tensor.dtype === "bool" && y.tensor.dtype === "bool"
+      ? made(logicalOr(x.tensor, beside(x, y).tensor), 1, true)
+      : null,
   where: (x, y) => {
     if (!x.exact) return null;
     const other = beside(x, y);
     const flipped = asFloat(x);
-    return made(where(less(asFloat(x).tensor, 0.5), flipped.tensor, asFloat(other).tensor), Math.max(x.bound, other.bound), other.exact);
+    return made(
+      where(less(asFloat(x).tensor, 0.5), flipped.tensor, asFloat(other).tensor),
+      Math.max(x.bound, other.bound),
+      other.exact,
+    );
   },
   castF32: castTo("f32"),
   castF16: castTo("f16"),
@@ -243,8 +272,14 @@ export const FUZZ_OPS: Readonly<Record<string, FuzzOp>> = {
   min: reduction(min, (x) => x, { isExact: true, mayBeEmpty: false }),
   variance: reduction(variance, (x) => x * x, { mayBeEmpty: false }),
   prod: reduction((x, options) => prod(add(mul(tanh(x), 0.25), 1), options), (_, count) => 1.3 ** count),
-  any: (x, _, draw) => x.exact && x.tensor.shape.length > 0 ? made(any(x.tensor, { axis: drawAxes(x.tensor.shape, draw) }), 1, true) : null,
-  all: (x, _, draw) => x.exact && x.tensor.shape.length > 0 ? made(all(x.tensor, { axis: drawAxes(x.tensor.shape, draw) }), 1, true) : null,
+  any: (x, _, draw) =>
+    x.exact && x.tensor.shape.length > 0
+      ? made(any(x.tensor, { axis: drawAxes(x.tensor.shape, draw) }), 1, true)
+      : null,
+  all: (x, _, draw) =>
+    x.exact && x.tensor.shape.length > 0
+      ? made(all(x.tensor, { axis: drawAxes(x.tensor.shape, draw) }), 1, true)
+      : null,
   argmax(x, _, draw) {
     const { shape } = x.tensor;
     if (!x.exact || shape.length === 0) return null;
@@ -290,18 +325,31 @@ export const FUZZ_OPS: Readonly<Record<string, FuzzOp>> = {
     const { shape } = x.tensor;
     if (shape.length === 0) return null;
     const axis = draw(shape.length);
-    const joins = y.tensor.shape.length === shape.length && y.tensor.shape.every((n, i) => i === axis || n === shape[i]);
+    const joins = y.tensor.shape.length === shape.length &&
+      y.tensor.shape.every((n, i) => i === axis || n === shape[i]);
     const other = joins ? y : { ...x, tensor: flip(x.tensor, { axis }) };
     const parts = draw(3) === 0 ? [x, other, x] : [x, other];
-    return made(concat(parts.map(({ tensor }) => tensor), { axis }), Math.max(x.bound, other.bound), x.exact && other.exact, `axis ${axis} of ${parts.length}`);
+    return made(
+      concat(parts.map(({ tensor }) => tensor), { axis }),
+      Math.max(x.bound, other.bound),
+      x.exact && other.exact,
+      `axis ${axis} of ${parts.length}`,
+    );
   },
   matmul(x, y) {
     const [a, b] = [asFloat(x), asFloat(y)];
     const [left, right] = [a.tensor.shape, b.tensor.shape];
     if (left.length < 2) return null;
     const terms = left.at(-1)!;
-    if (right.length === 2 && right[0] === terms) return made(matmul(a.tensor, b.tensor), a.bound * b.bound * terms, false);
-    return made(matmul(a.tensor, a.tensor, { transposeB: true }), a.bound * a.bound * terms, false, "by its own transpose");
+    if (right.length === 2 && right[0] === terms) {
+      return made(matmul(a.tensor, b.tensor), a.bound * b.bound * terms, false);
+    }
+    return made(
+      matmul(a.tensor, a.tensor, { transposeB: true }),
+      a.bound * a.bound * terms,
+      false,
+      "by its own transpose",
+    );
   },
   take(x, y, draw) {
     const { shape } = x.tensor;
@@ -329,7 +377,9 @@ export const FUZZ_OPS: Readonly<Record<string, FuzzOp>> = {
     const { shape } = x.tensor;
     if (shape.length === 0) return null;
     const axis = draw(shape.length);
-    return shape[axis] === 0 ? null : made(logSoftmax(asFloat(x).tensor, { axis }), 2 * x.bound + 8, false, `axis ${axis}`);
+    return shape[axis] === 0
+      ? null
+      : made(logSoftmax(asFloat(x).tensor, { axis }), 2 * x.bound + 8, false, `axis ${axis}`);
   },
   layerNorm(x) {
     const { shape } = x.tensor;
@@ -338,6 +388,11 @@ export const FUZZ_OPS: Readonly<Record<string, FuzzOp>> = {
   },
   sort: (x) => (x.tensor.shape.at(-1) ?? 0) === 0 ? null : made(sort(asFloat(x).tensor), x.bound, false),
   full: (x) => made(full(x.tensor.shape, 0.75), 1, true),
+  captured: (_x, _y, draw) => {
+    const [rows, columns] = [1 + draw(3), 1 + draw(9)];
+    const data = Float32Array.from({ length: rows * columns }, (_, i) => (i * 5 % 17 - 8) / 8);
+    return made(tensor(data, { shape: [rows, columns] }), 1, true, `[${rows}, ${columns}]`);
+  },
   eye: (_x, _y, draw) => {
     const size = 1 + draw(9);
     return made(eye(size), 1, true, String(size));

@@ -9,13 +9,18 @@ import { type InitOptions, webGpuRuntime } from "../../../src/gpu/device.ts";
 import type { FuzzRuntimes } from "./fuzz_check.ts";
 
 /** Starts a runtime on a device of its own. */
-export async function startRuntime(options: InitOptions = {}, buffers = 8): Promise<Runtime & { readonly device: GPUDevice }> {
+export async function startRuntime(
+  options: InitOptions = {},
+  buffers = 8,
+): Promise<Runtime & { readonly device: GPUDevice }> {
   const adapter = await navigator.gpu.requestAdapter();
   if (adapter === null) throw new Error("no WebGPU adapter");
   const f16 = adapter.features.has("shader-f16");
   const device = await adapter.requestDevice({
     requiredFeatures: f16 ? ["shader-f16"] : [],
-    requiredLimits: { maxStorageBuffersPerShaderStage: Math.min(buffers, adapter.limits.maxStorageBuffersPerShaderStage) },
+    requiredLimits: {
+      maxStorageBuffersPerShaderStage: Math.min(buffers, adapter.limits.maxStorageBuffersPerShaderStage),
+    },
   });
   const traits: AdapterTraits = {
     name: adapter.info.description,

@@ -61,9 +61,12 @@ function unwrittenReads({ arguments: args, dispatches, results }: Program): stri
 /** One buffer bound for reading and, under another name, for writing: WebGPU rejects that. */
 function doubleUses({ arguments: args, dispatches, results, slotOf }: Program): string[] {
   const takenOver = new Map(
-    results.flatMap((result) => result.from === "kernel" && result.takes !== null ? [[result.buffer, args[result.takes]!]] : []),
+    results.flatMap((result) =>
+      result.from === "kernel" && result.takes !== null ? [[result.buffer, args[result.takes]!]] : []
+    ),
   );
-  const memoryOf = (buffer: string) => takenOver.get(buffer) ?? (slotOf.has(buffer) ? `slot ${slotOf.get(buffer)}` : buffer);
+  const memoryOf = (buffer: string) =>
+    takenOver.get(buffer) ?? (slotOf.has(buffer) ? `slot ${slotOf.get(buffer)}` : buffer);
   return dispatches.flatMap(({ bindings, label }) => {
     const read = new Set(bindings.filter(({ access }) => access === "read").map(({ buffer }) => memoryOf(buffer)));
     const writes = bindings.filter(({ access }) => access === "read_write").map(({ buffer }) => memoryOf(buffer));

@@ -45,10 +45,13 @@ export interface Graph {
 /** Which composites stay whole: those with a kernel that accepts them on an adapter. With null all are expanded. */
 export type Target = AdapterTraits | null;
 
-function staysWhole(node: { primitive: Primitive; attrs: Attrs; inputs: readonly Tensor[] }, target: Target): boolean {
-  const { primitive, attrs, inputs } = node;
+/** Temporary buffers a hand-written kernel may bind in one dispatch beside its operands. */
+const SCRATCH_BUFFERS = 2;
+
+function staysWhole({ primitive, attrs, inputs, outputs }: OpNode, target: Target): boolean {
   if (primitive.kind !== "composite") return true;
   if (target === null || primitive.lower.as !== "kernel") return false;
+  if (inputs.length + outputs.length + SCRATCH_BUFFERS > target.storageBuffers) return false;
   return primitive.lower.accepts?.(inputs, attrs, target) ?? true;
 }
 

@@ -18,6 +18,8 @@ export interface AdapterTraits {
   readonly workgroupBytes: number;
   /** Largest number of invocations in a workgroup. */
   readonly workgroupInvocations: number;
+  /** Storage buffers one kernel may bind. */
+  readonly storageBuffers: number;
 }
 
 /** How wide one expression is: `t` is the WGSL type of a value of the node's dtype, `b` the boolean of that width. */

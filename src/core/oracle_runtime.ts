@@ -22,6 +22,7 @@ const TRAITS: AdapterTraits = {
   f16: true,
   workgroupBytes: 0,
   workgroupInvocations: 0,
+  storageBuffers: 0,
 };
 
 function hold(array: HostArray): HostStorage {

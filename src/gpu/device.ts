@@ -145,6 +145,7 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
     f16: requiredFeatures.includes("shader-f16"),
     workgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
+    storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
   };
   const runtime = webGpuRuntime(device, traits, options);
   installRuntime(runtime);

@@ -4,6 +4,7 @@
  * @module
  */
 import { reshapeTo } from "../core/arithmetic.ts";
+import type { OptionProblem } from "../core/errors.ts";
 import type { Key } from "../core/key.ts";
 import { group } from "../ops/group.ts";
 import { belowOne, expectOptions, positive, positiveCount } from "../ops/options.ts";
@@ -16,7 +17,7 @@ import { type FoundRows, lookupOf, type MemoryLookup } from "./memory_lookup.ts"
 import type { RouteContext, Tokens } from "./plan_types.ts";
 import { scoreLogits, weighChosen } from "./score.ts";
 import { expectKey, expectTokens } from "./tokens.ts";
-import { choiceProblems, type TopKRouterParams } from "./top_k_router.ts";
+import type { TopKRouterParams } from "./top_k_router.ts";
 
 /** Options of {@linkcode softmaxLookup}. */
 export interface SoftmaxLookupOptions {
@@ -55,7 +56,6 @@ export interface SoftmaxLookupOptions {
  * Source: Baykal et al. 2023.
  */
 export function softmaxLookup(options: SoftmaxLookupOptions): MemoryLookup<TopKRouterParams> {
-  const { width, rows: experts, k = 1, jitter = 0 } = options;
   expectOptions(
     "softmaxLookup",
     {
@@ -66,8 +66,9 @@ export function softmaxLookup(options: SoftmaxLookupOptions): MemoryLookup<TopKR
       gateStd: positive.optional(),
     },
     options,
-    () => choiceProblems({ experts, k }).map(([name, value]) => [name, value, `must be in 1..${experts} (rows is ${experts})`]),
+    () => countProblems(options),
   );
+  const { width, rows: experts, k = 1, jitter = 0 } = options;
   const name = `softmaxLookup(${k}/${experts})`;
   const size = { width, experts };
 
@@ -101,4 +102,8 @@ export function softmaxLookup(options: SoftmaxLookupOptions): MemoryLookup<TopKR
     init: (key: Key): TopKRouterParams => ({ gate: initGate(key, { ...size, gateStd: options.gateStd }) }),
     find,
   });
+}
+
+function countProblems({ rows, k = 1 }: SoftmaxLookupOptions): readonly OptionProblem[] {
+  return k <= rows ? [] : [["k", k, `must be a whole number in 1..${rows} (rows is ${rows})`]];
 }

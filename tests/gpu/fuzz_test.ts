@@ -12,7 +12,7 @@ import { startFuzzRuntimes } from "./support/fuzz_runtimes.ts";
 import { describeProgram, type RandomProgram, randomPrograms } from "./support/random_program.ts";
 
 /** Programs in an ordinary test run. */
-const RUNS = 150;
+const RUNS = 200;
 /** Smaller programs tried once one has failed. */
 const SHRINK_RUNS = 250;
 /** Programs compiled on one device before it is replaced, so that pipelines do not pile up. */

@@ -28,6 +28,7 @@ async function start(adapterClass: AdapterClass): Promise<Runtime> {
     // What every adapter has, so that a kernel that needs more fails here and not at a user's.
     workgroupBytes: 16384,
     workgroupInvocations: 256,
+    storageBuffers: 32,
   });
 }
 

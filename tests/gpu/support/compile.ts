@@ -17,6 +17,7 @@ export const SOFTWARE: AdapterTraits = {
   f16: true,
   workgroupBytes: 32768,
   workgroupInvocations: 1024,
+  storageBuffers: 32,
 };
 
 /** A GPU. */

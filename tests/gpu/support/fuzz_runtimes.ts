@@ -28,6 +28,7 @@ export async function startRuntime(
     f16,
     workgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
+    storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
   };
   return webGpuRuntime(device, traits, options);
 }

@@ -32,6 +32,7 @@ export {
   TraceError,
   TreeError,
 } from "./src/core/errors.ts";
+export { nearestName } from "./src/core/suggest.ts";
 export { leavesOf, type MapLeaves, mapTree, mapTrees } from "./src/core/tree.ts";
 export { type InAxes, vmap } from "./src/core/vmap.ts";
 export {

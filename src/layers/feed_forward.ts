@@ -44,7 +44,8 @@ export interface FeedForwardParams {
   readonly down: LinearParams;
 }
 
-const ACTIVATIONS: Readonly<Record<Activation, (x: Tensor) => Tensor>> = {
+/** The op behind each name. */
+export const ACTIVATIONS: Readonly<Record<Activation, (x: Tensor) => Tensor>> = {
   relu,
   silu,
   gelu: (x) => gelu(x, { approximate: "tanh" }),

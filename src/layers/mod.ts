@@ -52,3 +52,31 @@ export { sharedExperts, type SharedExpertsOptions, type SharedExpertsParams } fr
 export { smear, type SmearLayer, type SmearOptions, type SmearOutput, type SmearParams } from "./smear.ts";
 export { softMoe, type SoftMoeLayer, type SoftMoeOptions, type SoftMoeParams } from "./soft_moe.ts";
 export { type ExpertOptions } from "./expert_params.ts";
+export { altUp, type AltUpOptions, type AltUpParams } from "./alt_up.ts";
+export { type Hidden } from "./hidden.ts";
+export {
+  type MemoryLayer,
+  memoryLayer,
+  type MemoryLayerOptions,
+  type MemoryLayerParams,
+  type MemoryUse,
+} from "./memory.ts";
+export { projectedAltUp, type ProjectedAltUpOptions, type ProjectedAltUpParams } from "./projected_alt_up.ts";
+export { recycledAltUp, type RecycledAltUpOptions } from "./recycled_alt_up.ts";
+export { sequenceAltUp, type SequenceAltUpOptions, type SequenceAltUpParams } from "./sequence_alt_up.ts";
+export { tokenAltUp, type TokenAltUpOptions, type TokenAltUpParams } from "./token_alt_up.ts";
+export {
+  type ProductKeyLookup,
+  productKeyMemory,
+  type ProductKeyMemoryLayer,
+  type ProductKeyMemoryOptions,
+  type ProductKeyMemoryParams,
+} from "./product_key_memory.ts";
+export {
+  advanceQueryStatistics,
+  type BatchNormParams,
+  type ProductKeyQueryParams,
+  type QueryNorm,
+  type QueryStatistics,
+} from "./product_key_query.ts";
+export { keepGreatest, topKFeedForward, type TopKFeedForwardOptions } from "./top_k_feed_forward.ts";

@@ -9,34 +9,20 @@ import { ShapeError } from "../core/errors.ts";
 import type { Key } from "../core/key.ts";
 import { formatAval, type Shape, sizeOf } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
-import { arange, zeros } from "../ops/creation.ts";
-import { expectOptions, oneOf, positiveCount } from "../ops/options.ts";
+import { arange } from "../ops/creation.ts";
+import { expectOptions, oneOf } from "../ops/options.ts";
 import { split } from "../ops/random.ts";
 import { broadcastTo, reshape } from "../ops/view.ts";
-import { execute, type ExpertActivation, type ExpertBody, type ExpertParams } from "../routing/execute.ts";
+import { execute, type ExpertParams } from "../routing/execute.ts";
 import type { DispatchPlan, Router, Tokens } from "../routing/plan_types.ts";
-import { fanIn } from "./initializers.ts";
+import { type ExpertOptions, expertOptionShape, initExperts } from "./expert_params.ts";
 import type { Layer, LayerContext } from "./layer.ts";
-import { flag, nonNegative, routerPart } from "./options.ts";
+import { routerPart } from "./options.ts";
 
 /** Options of {@linkcode moe}. */
-export interface MoeOptions<R> {
+export interface MoeOptions<R> extends ExpertOptions {
   /** Chooses experts; it also says how many there are. */
   readonly router: Router<R>;
-  /** Size of the last axis of input and output. */
-  readonly width: number;
-  /** Inner width of one expert, 4·width by default. */
-  readonly inner?: number;
-  /** Nonlinearity of the experts, `"gelu"` (tanh form) by default. */
-  readonly activation?: ExpertActivation;
-  /** `"ffn"` (the default): down(act(up(x))). `"glu"`: down(act(gate(x)) · up(x)). */
-  readonly body?: ExpertBody;
-  /** Whether the experts add biases, false by default. */
-  readonly bias?: boolean;
-  /** Variance of an initial inner value whose inputs have variance 1; 1 by default. */
-  readonly scale?: number;
-  /** The same for an expert's output; 1 by default. */
-  readonly outputScale?: number;
   /**
    * Whether training keeps the values before the nonlinearity for the backward pass (the default) or saves their memory
    * and computes them again. Outside training they are never kept.
@@ -129,38 +115,17 @@ function tokensOf({ hidden, ids, positions, mask }: MoeInput): Tokens {
 export function moe<R>(options: MoeOptions<R>): MoeLayer<R> {
   expectOptions("moe", {
     router: routerPart,
-    width: positiveCount,
-    inner: positiveCount.optional(),
-    activation: oneOf("relu", "gelu", "silu").optional(),
-    body: oneOf("ffn", "glu").optional(),
-    bias: flag.optional(),
-    scale: nonNegative.optional(),
-    outputScale: nonNegative.optional(),
+    ...expertOptionShape,
     preactivations: oneOf("kept", "recomputed").optional(),
   }, options);
-  const { router, width, inner = 4 * width, activation = "gelu", body = "ffn", bias = false } = options;
-  const { scale = 1, outputScale = 1, preactivations = "kept" } = options;
-  const { experts } = router;
-
-  function initExperts(key: Key): ExpertParams {
-    const [upKey, downKey, gateKey] = split(key, 3);
-    const raise = (from: Key) => fanIn(from, [experts, width, inner], { inputs: width, scale });
-    return {
-      up: raise(upKey),
-      ...(bias ? { upBias: zeros([experts, inner]) } : {}),
-      ...(body === "glu" ? { gate: raise(gateKey) } : {}),
-      ...(body === "glu" && bias ? { gateBias: zeros([experts, inner]) } : {}),
-      down: fanIn(downKey, [experts, inner, width], { inputs: inner, scale: outputScale }),
-      ...(bias ? { downBias: zeros([experts, width]) } : {}),
-    };
-  }
+  const { router, width, inner = 4 * width, activation = "gelu", body = "ffn", preactivations = "kept" } = options;
 
   return {
     name: `moe(${router.name}, ${width} -> ${inner}, ${body}, ${activation})`,
     router,
     init(key: Key): MoeParams<R> {
       const [routerKey, expertKey] = split(key);
-      return { router: router.init(routerKey), experts: initExperts(expertKey) };
+      return { router: router.init(routerKey), experts: initExperts(expertKey, router.experts, options) };
     },
     apply(params: MoeParams<R>, x: MoeInput, context: LayerContext = {}): MoeOutput {
       const tokens = tokensOf(x);

@@ -9,7 +9,6 @@ import type { OptionProblem } from "../core/errors.ts";
 import type { Key } from "../core/key.ts";
 import { sizeOf } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
-import { gelu, relu, silu } from "../ops/activations.ts";
 import { zeros } from "../ops/creation.ts";
 import { expectOptions, flag, nonNegative, oneOf, positiveCount } from "../ops/options.ts";
 import { split } from "../ops/random.ts";
@@ -17,7 +16,7 @@ import { reshape } from "../ops/view.ts";
 import type { MultiHashRouter, MultiHashRouterParams } from "../routing/multi_hash_router.ts";
 import type { Tokens } from "../routing/plan_types.ts";
 import { executeSegments, type SegmentParams } from "../routing/segment.ts";
-import type { Activation } from "./feed_forward.ts";
+import { type Activation, ACTIVATIONS } from "./feed_forward.ts";
 import { fanIn } from "./initializers.ts";
 import type { Layer, LayerContext } from "./layer.ts";
 import type { MoeInput, MoeOutput } from "./moe.ts";
@@ -56,12 +55,6 @@ export interface MultiHashLayer extends Layer<MultiHashParams, MoeInput, MoeOutp
   /** The router it was built with. */
   readonly router: MultiHashRouter;
 }
-
-const ACTIVATIONS: Readonly<Record<Activation, (x: Tensor) => Tensor>> = {
-  relu,
-  silu,
-  gelu: (x) => gelu(x, { approximate: "tanh" }),
-};
 
 /**
  * Puts a feed-forward layer together for each token: N hashes of its id choose an expert each, and the token gets segment

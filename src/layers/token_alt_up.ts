@@ -6,6 +6,7 @@
  * @module
  */
 import { castTo } from "../core/arithmetic.ts";
+import type { OptionProblem } from "../core/errors.ts";
 import { stopGradient } from "../core/grad.ts";
 import type { Key } from "../core/key.ts";
 import type { Tensor } from "../core/tensor.ts";
@@ -23,7 +24,6 @@ import { fanIn } from "./initializers.ts";
 import type { Layer, LayerContext } from "./layer.ts";
 import { nonNegative } from "./options.ts";
 import { blockOf, correctBlocks, joinBlocks, mixBlocks, splitBlocks, STREAM_OPTIONS } from "./width_blocks.ts";
-import type { OptionProblem } from "../core/errors.ts";
 
 /** Options of {@linkcode tokenAltUp}. */
 export interface TokenAltUpOptions<P, X extends Hidden, Y extends Hidden> {
@@ -131,7 +131,7 @@ export function tokenAltUp<P, X extends Hidden, Y extends Hidden>(
 
 /** Bounds values but not their gradients, as if the parameters themselves had been bounded before the step. */
 function bounded(weight: Tensor, limit: number): Tensor {
-  return add(weight, stopGradient(sub(clamp(weight, { min: -limit, max: limit }), weight)));
+  return add(weight, stopGradient(sub(clamp(weight, -limit, limit), weight)));
 }
 
 function activeProblems<P, X extends Hidden, Y extends Hidden>(

@@ -82,7 +82,9 @@ export function scaleByLazyAdam(options: AdamMomentOptions = {}): GradientTransf
         variance[name] = v;
         // A row without a step would divide by zero; what it is divided by instead does not matter.
         const steps = maximum(count, 1);
-        const [meanFactor, varianceFactor] = [beta1, beta2].map((beta) => byRow(biasCorrections(beta, steps), grad)) as [
+        const [meanFactor, varianceFactor] = [beta1, beta2].map((beta) =>
+          byRow(biasCorrections(beta, steps), grad)
+        ) as [
           Tensor,
           Tensor,
         ];

@@ -76,3 +76,4 @@ export {
   type TwoPassMetrics,
   type TwoPassOptions,
 } from "./two_passes.ts";
+export { lazyAdam, type LazyAdamState, scaleByLazyAdam } from "./lazy_adam.ts";

@@ -34,7 +34,7 @@ const LEAST_LOG = -1e30;
  * assertAlmostEquals(await entropyRegularizer(tensor([[30, 0], [30, 0]])).item(), 0, 1e-5);
  * ```
  *
- * Source: Csordás et al. 2023, equation 13.
+ * Source: Csordás et al. 2023.
  */
 export function entropyRegularizer(logits: Tensor, mask?: Tensor): Tensor {
   const ofTokens = logSoftmax(logits);

@@ -88,7 +88,9 @@ export function lshLookup(options: LshLookupOptions): MemoryLookup<LshLookupPara
     const tokenCount = expectTokens(name, tokens);
     const size = { width, experts: count };
     const projected = throughGate(name, gateInput(name, tokens.hidden, width), directions, size, "directions"); // [T, N]
-    const found = family === "signBits" ? signBits(projected) : argmax(concat([projected, neg(projected)], { axis: 1 }), { axis: 1 });
+    const found = family === "signBits"
+      ? signBits(projected)
+      : argmax(concat([projected, neg(projected)], { axis: 1 }), { axis: 1 });
     return {
       rows: maskChoices(reshapeTo(found, [tokenCount, 1]), tokens.mask, rows),
       weights: fullLike([tokenCount, 1], "f32", 1),

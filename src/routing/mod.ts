@@ -87,3 +87,12 @@ export {
   type WeightedHashRouterOptions,
   type WeightedHashRouterParams,
 } from "./weighted_hash_router.ts";
+export { idLookup, type IdLookupOptions } from "./id_lookup.ts";
+export { type LshFamily, lshLookup, type LshLookupOptions, type LshLookupParams } from "./lsh_lookup.ts";
+export { type FoundRows, type MemoryLookup, planOfRows } from "./memory_lookup.ts";
+export { softmaxLookup, type SoftmaxLookupOptions } from "./softmax_lookup.ts";
+export { entropyRegularizer } from "./entropy_regularizer.ts";
+export { type ProductKeys, searchProductKeys } from "./product_keys.ts";
+export { type RowUsage, rowUsage } from "./row_usage.ts";
+export { type SigmaExpertScales, sigmaExpertScales, type SigmaExpertScalesOptions } from "./sigma_init.ts";
+export { sigmaRouter, type SigmaRouterOptions, type SigmaScore } from "./sigma_router.ts";

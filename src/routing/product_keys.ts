@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { fullLike } from "../core/arithmetic.ts";
 import { ConfigError, ShapeError } from "../core/errors.ts";
 import { formatAval, sameShape } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
@@ -63,8 +62,7 @@ export function searchProductKeys(first: Tensor, second: Tensor, k: number): Pro
   const [left, right] = [topK(first, k), topK(second, k)];
   const sums = add(unsqueeze(left.values, -1), unsqueeze(right.values, -2)); // [..., k, k]
   const best = topK(reshape(sums, [...first.shape.slice(0, -1), k * k]), k);
-  const size = fullLike(best.indices.shape, "u32", k);
-  const i = takeAlong(left.indices, div(best.indices, size));
-  const j = takeAlong(right.indices, remainder(best.indices, size));
+  const i = takeAlong(left.indices, div(best.indices, k));
+  const j = takeAlong(right.indices, remainder(best.indices, k));
   return { scores: best.values, rows: add(mul(i, count), j) };
 }

@@ -44,7 +44,7 @@ export interface SigmaExpertScales {
  * assertEquals(layer.init(key(0)).experts.up.shape, [16, 8, 4]);
  * ```
  *
- * Source: Csordás et al. 2023, section 5.
+ * Source: Csordás et al. 2023.
  */
 export function sigmaExpertScales(options: SigmaExpertScalesOptions): SigmaExpertScales {
   expectOptions("sigmaExpertScales", { experts: positiveCount, layers: positiveCount }, options);

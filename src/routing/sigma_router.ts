@@ -103,7 +103,7 @@ export function chooseAvailable(
  * assertEquals([...await plan.weight.data()], [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]);
  * ```
  *
- * Source: Csordás et al. 2023, section 5.
+ * Source: Csordás et al. 2023.
  */
 export function sigmaRouter(options: SigmaRouterOptions): Router<TopKRouterParams> {
   expectOptions("sigmaRouter", OPTIONS, options, () => choiceProblems(options));

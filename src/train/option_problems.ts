@@ -4,8 +4,7 @@
  * @module
  */
 import type { z } from "zod";
-import { ConfigError } from "../../mod.ts";
-import { nearestName } from "./suggest.ts";
+import { ConfigError, nearestName } from "../../mod.ts";
 
 /** One invalid option: as the user wrote it, its value (undefined for none) and what it must be. */
 export type Problem = readonly [shown: string, value: unknown, requirement: string];

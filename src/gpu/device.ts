@@ -148,6 +148,8 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
     storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
   };
   const runtime = webGpuRuntime(device, traits, options);
+  // A driver that is still busy while the process tears its memory down can crash it after everything is done.
+  globalThis.addEventListener("unload", () => device.destroy());
   installRuntime(runtime);
   current = { info, options, runtime };
   return info;

@@ -19,9 +19,8 @@ import { split } from "../ops/random.ts";
 import { normal } from "../ops/samplers.ts";
 import { reshape } from "../ops/view.ts";
 import { execute, type ExpertParams } from "../routing/execute.ts";
-import { type FoundRows, type MemoryLookup, planOfRows } from "../routing/memory_lookup.ts";
+import { type FoundRows, type MemoryLookup, planOfRows, valueRows } from "../routing/memory_lookup.ts";
 import type { Tokens } from "../routing/plan_types.ts";
-import { executeValueRows } from "../routing/value_rows.ts";
 import { initExperts } from "./expert_params.ts";
 import type { Activation } from "./feed_forward.ts";
 import { fanIn } from "./initializers.ts";
@@ -139,7 +138,7 @@ export function memoryLayer<R, Q>(options: MemoryLayerOptions<R, Q>): MemoryLaye
 
   /** What the dense layer takes in: the hidden states [T, D] with their rows. */
   function withRows({ rows, join }: MemoryLayerParams<R, Q>, hidden: Tensor, found: FoundRows): Tensor {
-    const recalled = castTo(executeValueRows(found, rows!), hidden.dtype); // [T, W]
+    const recalled = castTo(valueRows(rows!, found), hidden.dtype); // [T, W]
     if (use === "add") return add(hidden, recalled);
     return add(matmul(concat([hidden, recalled], { axis: 1 }), join!.weight), join!.bias!);
   }

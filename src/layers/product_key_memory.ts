@@ -143,6 +143,7 @@ export function productKeyMemory(options: ProductKeyMemoryOptions): ProductKeyMe
     query,
     norm: options.norm ?? (query === "hidden" ? "none" : "layerNorm"),
   };
+  const isBatch = spec.norm === "batchNorm";
 
   function initKeys(key: Key): Tensor {
     const shape = [heads, 2, halfKeys, half];
@@ -179,8 +180,8 @@ export function productKeyMemory(options: ProductKeyMemoryOptions): ProductKeyMe
   }
 
   return {
-    name: `productKeyMemory(${width}, ${heads} x ${k} of ${halfKeys}², ${score})`,
-    causal: spec.norm !== "batchNorm",
+    name: `productKeyMemory(${width}, ${heads} x ${k} of ${halfKeys}², ${score}${isBatch ? ", batchNorm" : ""})`,
+    causal: !isBatch,
     init(key: Key): ProductKeyMemoryParams {
       const [queryKey, keysKey, valuesKey] = split(key, 3);
       return { query: initQuery(queryKey, spec), keys: initKeys(keysKey), values: initValues(valuesKey) };

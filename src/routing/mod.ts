@@ -89,7 +89,7 @@ export {
 } from "./weighted_hash_router.ts";
 export { idLookup, type IdLookupOptions } from "./id_lookup.ts";
 export { type LshFamily, lshLookup, type LshLookupOptions, type LshLookupParams } from "./lsh_lookup.ts";
-export { type FoundRows, type MemoryLookup, planOfRows } from "./memory_lookup.ts";
+export { type FoundRows, type MemoryLookup, planOfRows, valueRows } from "./memory_lookup.ts";
 export { softmaxLookup, type SoftmaxLookupOptions } from "./softmax_lookup.ts";
 export { entropyRegularizer } from "./entropy_regularizer.ts";
 export { type ProductKeys, searchProductKeys } from "./product_keys.ts";

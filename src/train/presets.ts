@@ -66,7 +66,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
   },
   small: {
     router: "hash",
-    experts: 32,
+    experts: 8,
     topk: 2,
     width: 192,
     layers: 4,
@@ -74,10 +74,10 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     expertWidth: 384,
     seq: 192,
     batch: 8,
-    steps: 2500,
+    steps: 1800,
     lr: 2e-3,
-    evalEvery: 250,
-    checkpointEvery: 250,
+    evalEvery: 200,
+    checkpointEvery: 200,
   },
   base: {
     router: "switch",

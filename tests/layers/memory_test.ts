@@ -212,6 +212,6 @@ Deno.test("memoryLayer() refuses bad options, all at once", () => {
     messageOf(() => memoryLayer({ lookup, layer, width: 0, use: "adding" as "add" })),
     `Cannot build memoryLayer: 2 options are invalid
   width  0         must be a whole number from 1 up
-  use    "adding"  must be one of add, concat, experts; did you mean add?`,
+  use    "adding"  must be one of add, concat, experts`,
   );
 });

@@ -7,8 +7,8 @@ import { tensor, zeros } from "../../src/ops/creation.ts";
 import { key } from "../../src/ops/random.ts";
 import { idLookup } from "../../src/routing/id_lookup.ts";
 import { lshLookup } from "../../src/routing/lsh_lookup.ts";
+import { valueRows } from "../../src/routing/memory_lookup.ts";
 import { softmaxLookup } from "../../src/routing/softmax_lookup.ts";
-import { executeValueRows } from "../../src/routing/value_rows.ts";
 import { checkRouter } from "../support/check_router.ts";
 import { randomSource } from "../support/random.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
@@ -89,7 +89,7 @@ oracleTest("idLookup() gives each id its row, and none to an id past the memory 
   const found = idLookup({ rows: 4 }).find({}, { hidden: zeros([5, 3]), ids, mask });
   assertEquals([...await found.rows.data()], [2, 0, 4, 4, 2]);
   const values = tensor([[1, 10], [2, 20], [3, 30], [4, 40]]);
-  assertEquals([...await executeValueRows(found, values).data()], [3, 30, 1, 10, 0, 0, 0, 0, 3, 30]);
+  assertEquals([...await valueRows(values, found).data()], [3, 30, 1, 10, 0, 0, 0, 0, 3, 30]);
 });
 
 oracleTest("idLookup() hashes ids to all rows, equal ids to equal ones", async () => {
@@ -104,7 +104,7 @@ oracleTest("softmaxLookup() is a loop over tokens", async () => {
   const [hidden, gate, values] = [draw([7, 3], 2), draw([3, 5], 3), draw([5, 4], 4)];
   const found = lookup.find({ gate }, { hidden });
   const data = await read({ found: { rows: found.rows, weights: found.weights }, hidden, gate, values });
-  const read2 = await executeValueRows(found, values).data();
+  const actual = await valueRows(values, found).data();
   for (let t = 0; t < 7; t++) {
     const logits = Array.from(
       { length: 5 },
@@ -119,7 +119,7 @@ oracleTest("softmaxLookup() is a loop over tokens", async () => {
     const mixed = [0, 1, 2, 3].map((w) =>
       best.reduce((sum, row, choice) => sum + weights[choice]! * data.values[row * 4 + w]!, 0)
     );
-    assertClose(read2.slice(t * 4, t * 4 + 4), mixed, tolerance, "read");
+    assertClose(actual.slice(t * 4, t * 4 + 4), mixed, tolerance, "read");
   }
 });
 

@@ -8,7 +8,7 @@ import type { Tensor } from "../core/tensor.ts";
 import { add, div, mul } from "../ops/binary.ts";
 import { expm1, neg, sqrt, square } from "../ops/unary.ts";
 import { type LeafMap, leafOf, mapFloats } from "./leaves.ts";
-import { belowOne, callback, expectOptions, nonNegative, positive } from "../ops/options.ts";
+import { belowOne, callback, expectOptions, nonNegative, type OptionShape, positive } from "../ops/options.ts";
 import { learningRate as rateOption } from "./options.ts";
 import { addDecayedWeights, type LeafPredicate, scaleByLearningRate, startCount, zeroMoments } from "./scale.ts";
 import type { Schedule } from "./schedules.ts";
@@ -38,13 +38,17 @@ export interface AdamState {
  * 1 / (1 − beta^step): what a moving mean that started from zero is multiplied by. With expm1, because 1 − 0.999^step
  * loses most of its digits in the first steps.
  */
-function biasCorrection(beta: number, step: Tensor): Tensor {
-  if (beta === 0) return fullLike([], "f32", 1);
+export function biasCorrection(beta: number, step: Tensor): Tensor {
+  if (beta === 0) return fullLike(step.shape, "f32", 1);
   return div(1, neg(expm1(mul(castTo(step, "f32"), Math.log(beta)))));
 }
 
-/** Checks of the options that both optimizers share. */
-const momentOptions = { beta1: belowOne.optional(), beta2: belowOne.optional(), epsilon: positive.optional() };
+/** Checks of the options that all forms of Adam share. */
+export const momentOptions: OptionShape = {
+  beta1: belowOne.optional(),
+  beta2: belowOne.optional(),
+  epsilon: positive.optional(),
+};
 
 /**
  * Divides the bias-corrected mean of the gradients by the root of their bias-corrected mean square.

@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { castTo, fullLike, reshapeTo, zerosLike } from "../core/arithmetic.ts";
+import { reshapeTo, zerosLike } from "../core/arithmetic.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { add, div, maximum, mul } from "../ops/binary.ts";
 import { notEqual } from "../ops/compare.ts";
 import { any } from "../ops/extremum.ts";
-import { belowOne, expectOptions, positive } from "../ops/options.ts";
+import { expectOptions } from "../ops/options.ts";
 import { where } from "../ops/select.ts";
-import { expm1, neg, sqrt, square } from "../ops/unary.ts";
-import type { AdamMomentOptions, AdamOptions } from "./adam.ts";
+import { sqrt, square } from "../ops/unary.ts";
+import { type AdamMomentOptions, type AdamOptions, biasCorrection, momentOptions } from "./adam.ts";
 import { floatLeaves, type LeafMap, leafOf, mapFloats, mapLeaves } from "./leaves.ts";
 import { learningRate as rateOption } from "./options.ts";
 import { scaleByLearningRate, zeroMoments } from "./scale.ts";
@@ -25,14 +25,6 @@ export interface LazyAdamState {
   readonly mean: LeafMap;
   /** Moving means of the squared gradients, f32. */
   readonly variance: LeafMap;
-}
-
-const momentOptions = { beta1: belowOne.optional(), beta2: belowOne.optional(), epsilon: positive.optional() };
-
-/** 1 / (1 − beta^count) for each row; expm1, because 1 − 0.999^count loses most digits of small counts. */
-function biasCorrections(beta: number, counts: Tensor): Tensor {
-  if (beta === 0) return fullLike(counts.shape, "f32", 1);
-  return div(1, neg(expm1(mul(castTo(counts, "f32"), Math.log(beta)))));
 }
 
 /** Which rows of a gradient [N, ...R] are not all zero, bool[N]. */
@@ -82,9 +74,7 @@ export function scaleByLazyAdam(options: AdamMomentOptions = {}): GradientTransf
         variance[name] = v;
         // A row without a step would divide by zero; what it is divided by instead does not matter.
         const steps = maximum(count, 1);
-        const [meanFactor, varianceFactor] = [beta1, beta2].map((beta) =>
-          byRow(biasCorrections(beta, steps), grad)
-        ) as [
+        const [meanFactor, varianceFactor] = [beta1, beta2].map((beta) => byRow(biasCorrection(beta, steps), grad)) as [
           Tensor,
           Tensor,
         ];

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { reshapeTo, zerosLike } from "../core/arithmetic.ts";
+import { castTo, reshapeTo, zerosLike } from "../core/arithmetic.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { add, div, maximum, mul } from "../ops/binary.ts";
 import { notEqual } from "../ops/compare.ts";

@@ -7,7 +7,7 @@ import type { Key } from "../core/key.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { gelu, relu, silu } from "../ops/activations.ts";
 import { mul } from "../ops/binary.ts";
-import { expectOptions, oneOf, positiveCount } from "../ops/options.ts";
+import { expectOptions, oneOf, type OptionShape, positiveCount } from "../ops/options.ts";
 import { split } from "../ops/random.ts";
 import type { Layer } from "./layer.ts";
 import { linear, type LinearParams } from "./linear.ts";
@@ -33,6 +33,17 @@ export interface FeedForwardOptions {
   /** The same for the output; 1 by default. */
   readonly outputScale?: number;
 }
+
+/** What the options accept; layers whose experts are feed-forward layers take the same. */
+export const feedForwardOptionShape: OptionShape = {
+  width: positiveCount,
+  inner: positiveCount.optional(),
+  activation: oneOf("relu", "gelu", "silu").optional(),
+  body: oneOf("ffn", "glu").optional(),
+  bias: flag.optional(),
+  scale: nonNegative.optional(),
+  outputScale: nonNegative.optional(),
+};
 
 /** Parameters of {@linkcode feedForward}. */
 export interface FeedForwardParams {
@@ -73,15 +84,7 @@ export const ACTIVATIONS: Readonly<Record<Activation, (x: Tensor) => Tensor>> = 
  * Source: Vaswani et al. 2017; Shazeer 2020 for the gated body.
  */
 export function feedForward(options: FeedForwardOptions): Layer<FeedForwardParams, Tensor, Tensor> {
-  expectOptions("feedForward", {
-    width: positiveCount,
-    inner: positiveCount.optional(),
-    activation: oneOf("relu", "gelu", "silu").optional(),
-    body: oneOf("ffn", "glu").optional(),
-    bias: flag.optional(),
-    scale: nonNegative.optional(),
-    outputScale: nonNegative.optional(),
-  }, options);
+  expectOptions("feedForward", feedForwardOptionShape, options);
   const { width, inner = 4 * width, activation = "gelu", body = "ffn", bias = false } = options;
   const { scale = 1, outputScale = 1 } = options;
   const upLayer = linear({ inputs: width, outputs: inner, bias, scale });

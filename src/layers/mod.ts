@@ -51,7 +51,6 @@ export { multiHash, type MultiHashLayer, type MultiHashOptions, type MultiHashPa
 export { sharedExperts, type SharedExpertsOptions, type SharedExpertsParams } from "./shared_experts.ts";
 export { smear, type SmearLayer, type SmearOptions, type SmearOutput, type SmearParams } from "./smear.ts";
 export { softMoe, type SoftMoeLayer, type SoftMoeOptions, type SoftMoeParams } from "./soft_moe.ts";
-export { type ExpertOptions } from "./expert_params.ts";
 export { altUp, type AltUpOptions, type AltUpParams } from "./alt_up.ts";
 export { type Hidden } from "./hidden.ts";
 export {

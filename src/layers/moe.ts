@@ -15,12 +15,13 @@ import { split } from "../ops/random.ts";
 import { broadcastTo, reshape } from "../ops/view.ts";
 import { execute, type ExpertParams } from "../routing/execute.ts";
 import type { DispatchPlan, Router, Tokens } from "../routing/plan_types.ts";
-import { type ExpertOptions, expertOptionShape, initExperts } from "./expert_params.ts";
+import { initExperts } from "./expert_params.ts";
+import { type FeedForwardOptions, feedForwardOptionShape } from "./feed_forward.ts";
 import type { Layer, LayerContext } from "./layer.ts";
 import { routerPart } from "./options.ts";
 
 /** Options of {@linkcode moe}. */
-export interface MoeOptions<R> extends ExpertOptions {
+export interface MoeOptions<R> extends FeedForwardOptions {
   /** Chooses experts; it also says how many there are. */
   readonly router: Router<R>;
   /**
@@ -115,7 +116,7 @@ function tokensOf({ hidden, ids, positions, mask }: MoeInput): Tokens {
 export function moe<R>(options: MoeOptions<R>): MoeLayer<R> {
   expectOptions("moe", {
     router: routerPart,
-    ...expertOptionShape,
+    ...feedForwardOptionShape,
     preactivations: oneOf("kept", "recomputed").optional(),
   }, options);
   const { router, width, inner = 4 * width, activation = "gelu", body = "ffn", preactivations = "kept" } = options;

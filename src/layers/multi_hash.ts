@@ -8,7 +8,6 @@
 import type { OptionProblem } from "../core/errors.ts";
 import type { Key } from "../core/key.ts";
 import { sizeOf } from "../core/shape.ts";
-import type { Tensor } from "../core/tensor.ts";
 import { zeros } from "../ops/creation.ts";
 import { expectOptions, flag, nonNegative, oneOf, positiveCount } from "../ops/options.ts";
 import { split } from "../ops/random.ts";

@@ -26,12 +26,13 @@ import { transpose } from "../ops/view.ts";
 import { execute, type ExpertParams } from "../routing/execute.ts";
 import { planOfEvenBlocks } from "../routing/static_plan.ts";
 import { expectKey } from "../routing/tokens.ts";
-import { type ExpertOptions, expertOptionShape, initExperts } from "./expert_params.ts";
+import { initExperts } from "./expert_params.ts";
+import { type FeedForwardOptions, feedForwardOptionShape } from "./feed_forward.ts";
 import type { Layer, LayerContext } from "./layer.ts";
 import type { MoeInput, MoeOutput } from "./moe.ts";
 
 /** Options of {@linkcode smear}. */
-export interface SmearOptions extends ExpertOptions {
+export interface SmearOptions extends FeedForwardOptions {
   /** Number of experts, E. */
   readonly experts: number;
   /** While training, the probability that an expert is left out of a sequence's average; 0 by default. */
@@ -110,7 +111,7 @@ function merged(experts: ExpertParams, shares: Tensor): ExpertParams {
 export function smear(options: SmearOptions): SmearLayer {
   expectOptions(
     "smear",
-    { experts: positiveCount, expertDropout: belowOne.optional(), ...expertOptionShape },
+    { experts: positiveCount, expertDropout: belowOne.optional(), ...feedForwardOptionShape },
     options,
   );
   const { experts, expertDropout = 0, ...expertOptions } = options;

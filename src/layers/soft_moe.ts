@@ -22,13 +22,14 @@ import { softmax } from "../ops/softmax.ts";
 import { rsqrt, square } from "../ops/unary.ts";
 import { execute, type ExpertParams } from "../routing/execute.ts";
 import { planOfEvenBlocks } from "../routing/static_plan.ts";
-import { type ExpertOptions, expertOptionShape, initExperts } from "./expert_params.ts";
+import { initExperts } from "./expert_params.ts";
+import { type FeedForwardOptions, feedForwardOptionShape } from "./feed_forward.ts";
 import { fanIn } from "./initializers.ts";
 import type { Layer } from "./layer.ts";
 import type { MoeInput, MoeOutput } from "./moe.ts";
 
 /** Options of {@linkcode softMoe}. */
-export interface SoftMoeOptions extends ExpertOptions {
+export interface SoftMoeOptions extends FeedForwardOptions {
   /** Number of experts, E. */
   readonly experts: number;
   /** Slots of an expert in each sequence, 1 by default. With E · P about S the cost is that of a dense layer. */
@@ -85,7 +86,11 @@ function normalized(x: Tensor, axis: number): Tensor {
  * Source: Puigcerver et al. 2023.
  */
 export function softMoe(options: SoftMoeOptions): SoftMoeLayer {
-  expectOptions("softMoe", { experts: positiveCount, slots: positiveCount.optional(), ...expertOptionShape }, options);
+  expectOptions(
+    "softMoe",
+    { experts: positiveCount, slots: positiveCount.optional(), ...feedForwardOptionShape },
+    options,
+  );
   const { experts, slots = 1, ...expertOptions } = options;
   const { width, inner = 4 * width, activation = "gelu", body = "ffn" } = expertOptions;
   const name = `softMoe(${experts} x ${slots}, ${width} -> ${inner}, ${body}, ${activation})`;

@@ -16,6 +16,9 @@ import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
 import type { Lowering } from "../core/kernel.ts";
 import { bytesPerElement } from "../core/dtype.ts";
 import { type Shape, sizeOf } from "../core/shape.ts";
+import { chooseAnchors, type FuseOptions } from "./anchors.ts";
+
+export type { FuseOptions };
 
 /** Work of one dispatch or hand-written kernel. */
 export interface Group {
@@ -43,20 +46,8 @@ export interface Fusion {
   readonly buffered: ReadonlySet<ValueId>;
 }
 
-/** What fusion has to respect. */
-export interface FuseOptions {
-  /** Storage buffers one kernel may bind. */
-  readonly maxBuffers: number;
-  /** `"none"` stores every value, for tests that compare. */
-  readonly fusion?: "all" | "none";
-}
-
-/** Cost up to which recomputing a value beats storing and loading it, in additions. */
-const CHEAP = 4;
 /** Rows from which a row kernel keeps the device busy with one invocation a row. */
 const ENOUGH_ROWS = 32;
-/** Cost a matmul pays to evaluate an operand at each of its many reads; more is stored first. */
-const MAX_PROLOGUE_COST = 1;
 
 /** Loop iterations of one invocation; the software adapter silently stops at 65,535. */
 const MAX_ITERATIONS = 65_000;
@@ -398,102 +389,6 @@ function sortDrafts(drafts: readonly Draft[], place: ReadonlyMap<GraphNode, numb
     }
   }
   return sorted;
-}
-
-/** Decides which nodes are computed by a group of their own or shared, rather than evaluated by each reader. */
-function chooseAnchors(graph: Graph, producer: ReadonlyMap<ValueId, GraphNode>, options: FuseOptions): Set<GraphNode> {
-  const anchored = new Set<GraphNode>();
-  const outputs = new Set(graph.outputs);
-  const readers = new Map<ValueId, GraphNode[]>();
-  for (const node of graph.nodes) {
-    for (const id of node.inputs) readers.set(id, [...readers.get(id) ?? [], node]);
-    const { lower } = node.primitive;
-    const isOutput = node.outputs.some((id) => outputs.has(id));
-    if (lower.as === "reduce" || lower.as === "kernel" || isOutput || options.fusion === "none") anchored.add(node);
-  }
-  const costs = new Map<ValueId, number>();
-  const leaves = new Map<ValueId, ReadonlySet<ValueId>>();
-  const measure = () => {
-    for (const node of graph.nodes) {
-      if (anchored.has(node)) continue;
-      const { lower } = node.primitive;
-      const own = lower.as === "expr" ? lower.cost ?? 1 : 0;
-      const pulled = (id: ValueId) => producer.has(id) && !anchored.has(producer.get(id)!);
-      costs.set(
-        node.outputs[0]!,
-        node.inputs.reduce((total, id) => total + (pulled(id) ? costs.get(id)! : 1), own),
-      );
-      leaves.set(node.outputs[0]!, new Set(node.inputs.flatMap((id) => pulled(id) ? [...leaves.get(id)!] : [id])));
-    }
-  };
-  measure();
-
-  /** Readers that evaluate a value on their own, looking through pulled values. */
-  const uses = new Map<GraphNode, number>();
-  for (const node of graph.nodes.toReversed()) {
-    if (anchored.has(node)) continue;
-    const id = node.outputs[0]!;
-    let count = 0;
-    let repeated = false;
-    for (const reader of readers.get(id) ?? []) {
-      count += anchored.has(reader) ? 1 : uses.get(reader) ?? 0;
-      const { lower } = reader.primitive;
-      if (lower.as === "view" && !lower.linear) {
-        repeated ||= sizeOf(graph.avals[reader.outputs[0]!]!.shape) > sizeOf(graph.avals[id]!.shape) ||
-          reader.inputs.length > 1;
-      }
-    }
-    uses.set(node, count);
-    const cost = costs.get(id)!;
-    const isArithmetic = node.primitive.lower.as === "expr";
-    if (isArithmetic && cost > CHEAP && (count > 1 || repeated)) anchored.add(node);
-  }
-  // Anchoring made what lies behind cheaper: give back what is now cheap to recompute.
-  measure();
-  for (const node of graph.nodes) {
-    if (node.primitive.lower.as !== "kernel") continue;
-    node.inputs.forEach((id, i) => {
-      const made = producer.get(id);
-      if (made === undefined || anchored.has(made)) return;
-      const { prologue } = node.primitive.lower as Extract<Lowering<unknown>, { as: "kernel" }>;
-      const arithmetic = (costs.get(id) ?? 0) - (leaves.get(id)?.size ?? 0);
-      const fuses = prologue?.includes(i) && arithmetic <= MAX_PROLOGUE_COST && isContiguous(made);
-      if (!fuses && !isRenaming(made)) anchored.add(made);
-    });
-  }
-  // A pulled expression must not bind more buffers than a kernel has.
-  measure();
-  for (const node of graph.nodes) {
-    const all = new Set(node.inputs.flatMap((id) => [...leaves.get(id) ?? [id]]));
-    if (all.size * 2 + 2 <= options.maxBuffers) continue;
-    for (const id of node.inputs) {
-      const made = producer.get(id);
-      if (made && !anchored.has(made) && (leaves.get(id)?.size ?? 0) > 1) anchored.add(made);
-    }
-    measure();
-  }
-  return anchored;
-
-  /** Reshapes alone change no element: a kernel binds the buffer behind them. */
-  function isRenaming(node: GraphNode): boolean {
-    if (node.primitive.lower.as !== "view" || !node.primitive.lower.linear) return false;
-    const source = producer.get(node.inputs[0]!);
-    return source === undefined || anchored.has(source) || isRenaming(source);
-  }
-
-  /** A prologue must keep vec4 loads: bf16 and f16 casts, reshapes. Anything scattered is copied once instead. */
-  function isContiguous(node: GraphNode): boolean {
-    const { lower } = node.primitive;
-    if (lower.as === "expr") {
-      return node.inputs.every((id) =>
-        !producer.has(id) || anchored.has(producer.get(id)!) || isContiguous(producer.get(id)!)
-      );
-    }
-    return lower.as === "view" && lower.linear === true &&
-      node.inputs.every((id) =>
-        !producer.has(id) || anchored.has(producer.get(id)!) || isContiguous(producer.get(id)!)
-      );
-  }
 }
 
 /** Bytes of a value in a buffer, padded to whole vec4s so that kernels may store four elements at a time. */

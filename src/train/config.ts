@@ -8,6 +8,7 @@ import { z } from "zod";
 import { ConfigError } from "../../mod.ts";
 import { numberOf, type Problem, requirementOf, throwProblems, unknownOption } from "./option_problems.ts";
 import { type Preset, type PresetName, PRESETS } from "./presets.ts";
+import { mostVisits, ROUTER_NAMES, ROUTERS } from "./routers.ts";
 
 /** A complete, checked configuration of one run. */
 export interface TrainConfig extends Preset {
@@ -53,11 +54,11 @@ interface Option {
 const OPTIONS: Readonly<Record<OptionName, Option>> = {
   preset: text(z.enum(["tiny", "small", "base"], oneOf("tiny", "small", "base")), "tiny, small or base"),
   router: text(
-    z.enum(["dense", "switch", "topk", "hash"], oneOf("dense", "switch", "topk", "hash")),
+    z.enum(ROUTER_NAMES, oneOf(...ROUTER_NAMES)),
     "how tokens find experts",
   ),
   experts: integer(1, 1024, "experts in each layer"),
-  topk: integer(1, 1024, "experts a token visits (router topk)"),
+  topk: integer(1, 1024, "experts a token visits, or segments of multihash"),
   width: integer(2, 16384, "model width"),
   layers: integer(1, 256, "transformer blocks"),
   heads: integer(1, 256, "attention heads"),
@@ -133,8 +134,8 @@ interface Given {
 /**
  * Combines presets, a saved run, a file and flags, and checks the whole.
  *
- * A router other than `topk` sends each token to one expert, and `dense` has one, so `topk` and `experts` follow the
- * router where they were not given. The preset's expert width is divided by `topk`, so that a token costs the same with
+ * Some routers send each token to one expert, and some bodies have no experts, so `topk` and `experts` follow the router
+ * where they were not given. The preset's expert width is divided by `topk`, so that a token costs the same with
  * every router. A flag that is `false` or absent leaves the file's value alone.
  *
  * @param sources Where options come from.
@@ -206,36 +207,59 @@ export function flagOf(name: string): string {
 
 function followRouter(config: TrainConfig, given: ReadonlyMap<OptionName, Given>): TrainConfig {
   const { router } = config;
-  const topk = given.has("topk") ? config.topk : router === "topk" ? Math.min(config.topk, config.experts) : 1;
+  const { visits } = ROUTERS[router];
+  const experts = visits === "none" && !given.has("experts") ? 1 : config.experts;
+  const fitting = visits === "many" ? Math.max(1, Math.min(config.topk, mostVisits(router, experts))) : 1;
+  const topk = given.has("topk") ? config.topk : fitting;
   // A preset means the width that a byte passes through, so that all routers cost the same.
   const expertWidth = Math.max(1, Math.round(config.expertWidth / topk));
-  return {
-    ...config,
-    experts: router === "dense" && !given.has("experts") ? 1 : config.experts,
-    topk,
-    expertWidth: given.has("expertWidth") ? config.expertWidth : expertWidth,
-  };
+  return { ...config, experts, topk, expertWidth: given.has("expertWidth") ? config.expertWidth : expertWidth };
 }
 
 function checkTogether(
-  { router, experts, topk, width, heads }: TrainConfig,
+  config: TrainConfig,
   sound: (...names: OptionName[]) => boolean,
   report: (name: OptionName, requirement: string) => void,
 ): void {
-  if (sound("router", "experts") && router === "dense" && experts !== 1) {
-    report("experts", "has no meaning here: router dense has no experts");
-  }
-  if (sound("router", "topk") && router !== "topk" && topk !== 1) {
-    report("topk", `must be 1 with router ${router}; router topk takes more`);
-  }
-  if (sound("router", "experts", "topk") && router === "topk" && topk > experts) {
-    report("topk", `must be an integer in 1..${experts} (experts is ${experts})`);
-  }
+  const { width, heads } = config;
+  if (sound("router")) checkRouter(config, sound, report);
   if (!sound("width", "heads")) return;
   if (width % heads !== 0) {
     report("heads", `must divide width (${width})`);
   } else if ((width / heads) % 2 !== 0) {
     report("heads", `must leave an even width per head for rotary positions (${width} / ${heads} is ${width / heads})`);
+  }
+}
+
+function checkRouter(
+  { router, experts, topk, width, batch, seq }: TrainConfig,
+  sound: (...names: OptionName[]) => boolean,
+  report: (name: OptionName, requirement: string) => void,
+): void {
+  const { visits, causal = true } = ROUTERS[router];
+  if (!causal) {
+    report("router", "is not causal: a byte's experts depend on later bytes, which a language model must not see");
+  }
+  if (sound("experts")) {
+    if (visits === "none" && experts !== 1) report("experts", `has no meaning here: router ${router} has no experts`);
+    if (router === "noisy-topk" && experts < 2) {
+      report("experts", "must be at least 2: router noisy-topk compares with an expert that a byte does not visit");
+    }
+    if (router === "base" && sound("batch", "seq") && (batch * seq) % experts !== 0) {
+      report(
+        "experts",
+        `must divide the ${batch * seq} bytes of a batch (${batch} x ${seq}): router base balances them`,
+      );
+    }
+  }
+  if (!sound("topk")) return;
+  if (visits !== "many" && topk !== 1) report("topk", `must be 1 with router ${router}; router topk takes more`);
+  const most = mostVisits(router, experts);
+  if (visits === "many" && sound("experts") && most > 0 && topk > most) {
+    report("topk", `must be an integer in 1..${most} (experts is ${experts})`);
+  }
+  if (router === "multihash" && sound("width") && width % topk !== 0) {
+    report("topk", `must divide width (${width}): router multihash cuts layers into as many segments`);
   }
 }
 

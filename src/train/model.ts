@@ -1,22 +1,20 @@
 /**
- * From a configuration to a model: a byte-level transformer whose blocks are dense or mixtures of experts.
+ * From a configuration to a model: a byte-level transformer whose blocks have the body of the configured router.
  *
  * @module
  */
 import {
   type BlockBody,
-  feedForward,
-  hashRouter,
+  expectCausal,
   leavesOf,
-  moe,
-  switchRouter,
-  topKRouter,
   transformerLm,
   type TransformerLmLayer,
   type TransformerLmParams,
 } from "../../mod.ts";
+import { alternatingLm } from "./alternating_lm.ts";
 import type { TrainConfig } from "./config.ts";
-import type { RouterName } from "./presets.ts";
+import { type BodySizes, buildBody, denseBody, sharedLeaves } from "./router_bodies.ts";
+import { type RouterName, ROUTERS } from "./routers.ts";
 
 /** Bytes are the tokens. */
 export const VOCABULARY = 256;
@@ -37,56 +35,38 @@ export type ModelConfig = Pick<
 export interface ParameterCount {
   /** All of them. */
   readonly parameters: number;
-  /** Those that one byte uses: of the experts only the ones it visits. */
+  /** Those that one byte uses: of experts only the ones it visits, of a memory only the rows it reads. */
   readonly activeParameters: number;
 }
-
-/** Factors of the routers' auxiliary losses, as published for Switch (balance) and ST-MoE (z-loss). */
-const AUX_COEFFICIENTS: Readonly<Record<string, number>> = { balance: 0.01, zLoss: 0.001 };
-
-/** What both bodies take: a dense layer and a mixture in which a byte visits one expert cost the same. */
-interface BodySizes {
-  readonly width: number;
-  readonly inner: number;
-  readonly outputScale: number;
-}
-
-const BODIES: Readonly<Record<RouterName, (sizes: BodySizes, config: ModelConfig) => BlockBody<object>>> = {
-  dense: (sizes) => feedForward(sizes),
-  // Nothing is dropped: `execute` takes experts of any load at the price of an even one, and without a capacity the
-  // prediction of a byte depends on the bytes before it alone, in a batch as in generation.
-  switch: (sizes, { width, experts }) =>
-    moe({
-      ...sizes,
-      router: switchRouter({ width, experts, capacityFactor: Infinity, evalCapacityFactor: Infinity }),
-    }),
-  topk: (sizes, { width, experts, topk }) =>
-    moe({ ...sizes, router: topKRouter({ width, experts, k: topk, weights: "normalized" }) }),
-  hash: (sizes, { experts }) => moe({ ...sizes, router: hashRouter({ experts, vocabulary: VOCABULARY }) }),
-};
 
 /**
  * Builds the model of a configuration.
  *
  * @param config The sizes and the router.
  * @returns The model.
+ * @throws {ConfigError} If the router is not causal, or cannot have these sizes.
  */
 export function buildModel(config: ModelConfig): Model {
-  const { router, width, layers, heads, expertWidth } = config;
-  // What attention does by default: the residual sum of all layers starts at the size of one.
-  const sizes = { width, inner: expertWidth, outputScale: 1 / (2 * layers) };
+  const { router, width, layers, heads } = config;
+  if (router === "altup") {
+    return alternatingLm({ vocabulary: VOCABULARY, width, layers, heads, body: () => denseBody(sizesOf(config)) });
+  }
   return transformerLm({
     vocabulary: VOCABULARY,
     width,
     layers,
     heads,
-    body: (): BlockBody<object> => BODIES[router](sizes, config),
+    body: (): BlockBody<object> => {
+      const body = buildBody(router, sizesOf(config));
+      if ("router" in body) expectCausal("a language model", { name: body.name, causal: body.router.causal });
+      return body;
+    },
   });
 }
 
 /** The factors of the auxiliary losses that a router has; a hash has none to learn from. */
 export function auxCoefficients(router: RouterName): Readonly<Record<string, number>> {
-  return router === "switch" || router === "topk" ? AUX_COEFFICIENTS : {};
+  return ROUTERS[router].coefficients ?? {};
 }
 
 /**
@@ -96,10 +76,15 @@ export function auxCoefficients(router: RouterName): Readonly<Record<string, num
  * @param params Parameters of that model.
  * @returns The counts; tables of integers are not parameters.
  */
-export function countParameters({ experts, topk }: ModelConfig, params: ModelParams): ParameterCount {
+export function countParameters(config: ModelConfig, params: ModelParams): ParameterCount {
   const floats = leavesOf(params).filter(([, leaf]) => leaf.dtype !== "u32");
   const total = (kept: typeof floats): number => kept.reduce((sum, [, leaf]) => sum + leaf.size, 0);
   const parameters = total(floats);
-  const inExperts = total(floats.filter(([path]) => path.includes(".experts.")));
-  return { parameters, activeParameters: parameters - inExperts * (1 - topk / experts) };
+  const { leaves, share } = sharedLeaves(config.router, sizesOf(config));
+  const shared = total(floats.filter(([path]) => leaves.test(path)));
+  return { parameters, activeParameters: parameters - shared * (1 - share) };
+}
+
+function sizesOf({ experts, topk, width, layers, expertWidth }: ModelConfig): BodySizes {
+  return { vocabulary: VOCABULARY, experts, topk, width, layers, expertWidth };
 }

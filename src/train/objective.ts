@@ -9,15 +9,21 @@ import {
   chain,
   clipByGlobalNorm,
   cosineSchedule,
+  type DispatchPlan,
+  freeze,
   globalNorm,
   type GradientTransform,
   languageModelLoss,
   type Measurable,
+  type PlanStats,
+  reshape,
+  scalar,
   type Schedule,
   sliceAxis,
   stack,
   type StepContext,
   type StepMetrics,
+  sum,
   type Tensor,
   type TrainState,
   type TrainStep,
@@ -25,6 +31,8 @@ import {
 } from "../../mod.ts";
 import type { TrainConfig } from "./config.ts";
 import { auxCoefficients, type Model, type ModelParams } from "./model.ts";
+import { isReducedBy, reducerOf } from "./reducers.ts";
+import { ROUTERS } from "./routers.ts";
 
 /** A batch of windows. */
 export interface Batch {
@@ -38,13 +46,15 @@ export interface LossMetrics {
   readonly crossEntropy: Tensor;
   /** Learning rate of the step. */
   readonly learningRate: Tensor;
-  /** How experts are used; absent for a dense model. */
+  /** How experts are used; absent where there are none. */
   readonly routing?: {
-    /** Assignments that each expert received, u32[layers, experts]. */
+    /** Assignments that each expert received, in all segments, u32[layers, experts]. */
     readonly load: Tensor;
     /** Assignments that found no room, u32[layers]. */
     readonly dropped: Tensor;
   };
+  /** Statistics of each layer's plan, where the router has a reducer that looks at them. */
+  readonly stats?: readonly PlanStats[];
 }
 
 /** What is measured about the gradient. */
@@ -88,13 +98,14 @@ export function learningRateSchedule({ steps, lr }: Pick<TrainConfig, "steps" | 
 }
 
 /**
- * The optimizer: gradients clipped to norm 1, then AdamW that decays matrices alone.
+ * The optimizer: gradients clipped to norm 1, then AdamW that decays matrices alone. What the router's reducer moves is
+ * frozen.
  *
- * @param config Its steps and its peak learning rate.
+ * @param config Its steps, its peak learning rate and its router.
  * @returns The chain.
  */
-export function buildOptimizer(config: Pick<TrainConfig, "steps" | "lr">): GradientTransform {
-  return chain(
+export function buildOptimizer(config: Pick<TrainConfig, "steps" | "lr" | "router">): GradientTransform {
+  const optimizer = chain(
     clipByGlobalNorm(MAX_GRADIENT_NORM),
     adamw({
       learningRate: learningRateSchedule(config),
@@ -104,11 +115,29 @@ export function buildOptimizer(config: Pick<TrainConfig, "steps" | "lr">): Gradi
       mask: isDecayed,
     }),
   ) as GradientTransform;
+  const isReduced = isReducedBy(config.router);
+  return isReduced === null ? optimizer : freeze(optimizer, isReduced);
 }
 
-/** Matrices decay; norms, biases (of experts stacked to a matrix too) and embeddings do not. */
+/** What is looked up row by row, or compared with: most of it has no gradient at a step and would only shrink. */
+const TABLES = /\.(rows|values|keys|directions)$/;
+
+/** Matrices decay; norms, biases (of experts stacked to a matrix too), embeddings and tables do not. */
 function isDecayed(path: string, leaf: Tensor): boolean {
-  return leaf.shape.length >= 2 && !/bias$/i.test(path) && !path.includes(".embedding.");
+  return leaf.shape.length >= 2 && !/bias$/i.test(path) && !path.includes(".embedding.") && !TABLES.test(path);
+}
+
+/** How experts are used, or nothing where there are none. A memory's rows are too many to look at. */
+function measureRouting(plans: readonly DispatchPlan[], { router, experts }: TrainConfig): LossMetrics["routing"] {
+  if (plans.length === 0 || ROUTERS[router].visits === "none") return undefined;
+  return {
+    load: stack(plans.map(({ stats, experts: all }) =>
+      // Segments have experts of the same numbers.
+      all === experts ? stats.load : sum(reshape(stats.load, [all / experts, experts]), { axis: 0 })
+    )),
+    // An expert that a byte leaves out is no drop where it visits as many as it needs.
+    dropped: stack(plans.map(({ stats }) => router === "relu" ? scalar(0, { dtype: "u32" }) : stats.dropped)),
+  };
 }
 
 /**
@@ -122,26 +151,28 @@ function isDecayed(path: string, leaf: Tensor): boolean {
 export function buildStep(config: TrainConfig, model: Model, optimizer: GradientTransform): RunStep {
   const schedule = learningRateSchedule(config);
   const coefficients = auxCoefficients(config.router);
+  const reduce = reducerOf(config);
 
   function loss(params: ModelParams, { ids }: Batch, { key, step }: StepContext): readonly [Tensor, LossMetrics] {
     const [inputs, targets] = inputsAndTargets(ids);
     const output = model.apply(params, { ids: inputs }, { key, train: true });
     const { loss, crossEntropy } = languageModelLoss(output, targets, { coefficients });
     const plans = output.plans.filter((plan) => plan !== null);
+    const routing = measureRouting(plans, config);
     return [loss, {
       crossEntropy,
       learningRate: schedule(step),
-      ...(plans.length === 0 ? {} : {
-        routing: {
-          load: stack(plans.map(({ stats }) => stats.load)),
-          dropped: stack(plans.map(({ stats }) => stats.dropped)),
-        },
-      }),
+      ...(routing === undefined ? {} : { routing }),
+      ...(reduce === null ? {} : { stats: plans.map(({ stats }) => stats) }),
     }];
+  }
+
+  function advance(params: ModelParams, { stats = [] }: LossMetrics): ModelParams {
+    return reduce === null ? params : reduce(params, stats);
   }
 
   function measure({ grads }: Measurable<ModelParams>): GradientMetrics {
     return { gradientNorm: globalNorm(grads) };
   }
-  return trainStep({ loss, optimizer, measure });
+  return trainStep({ loss, optimizer, measure, ...(reduce === null ? {} : { advance }) });
 }

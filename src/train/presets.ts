@@ -3,20 +3,23 @@
  *
  * @module
  */
+import type { RouterName } from "./routers.ts";
+
+export type { RouterName };
 
 /** Name of a preset. */
 export type PresetName = "tiny" | "small" | "base";
-
-/** Name of a router of the program; `dense` is one feed-forward layer in place of the experts. */
-export type RouterName = "dense" | "switch" | "topk" | "hash";
 
 /** What a preset decides. Every field is also a flag and a key of the configuration file. */
 export interface Preset {
   /** How tokens find their experts. */
   readonly router: RouterName;
-  /** Experts in each mixture layer. */
+  /** Experts in each mixture layer; where the router is `multihash`, those that each segment chooses from. */
   readonly experts: number;
-  /** Experts that each token visits where the router is `topk`; the others visit one. */
+  /**
+   * Experts that each token visits where the router takes more than one; on average where it is `relu`, and segments where
+   * it is `multihash`.
+   */
   readonly topk: number;
   /** Model width. */
   readonly width: number;
@@ -25,7 +28,7 @@ export interface Preset {
   /** Attention heads. */
   readonly heads: number;
   /**
-   * Hidden width of one expert, or of the one feed-forward layer where the router is `dense`. A preset's is for tokens that
+   * Hidden width of one expert, or of the one dense layer where there are none. A preset's is for tokens that
    * visit one expert; where they visit more, it is shared out among them.
    */
   readonly expertWidth: number;
@@ -59,7 +62,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     expertWidth: 256,
     seq: 128,
     batch: 8,
-    steps: 1500,
+    steps: 1200,
     lr: 3e-3,
     evalEvery: 150,
     checkpointEvery: 300,

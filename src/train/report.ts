@@ -9,6 +9,7 @@ import { drawLoad, LOAD_LEVELS } from "./load_picture.ts";
 import { type Baseline, type CurvePoint, drawLossChart } from "./loss_chart.ts";
 import type { MetricsRow } from "./metrics.ts";
 import { REPORT_STYLE } from "./report_style.ts";
+import { ROUTERS } from "./routers.ts";
 
 /** What a run reached, for the head of the report. */
 export interface RunSummary {
@@ -54,7 +55,8 @@ export interface ReportInput {
  */
 export function renderReport(input: ReportInput): string {
   const { config, adapter, summary } = input;
-  const experts = config.router === "dense" ? "no experts" : `${config.experts} experts, router ${config.router}`;
+  const count = ROUTERS[config.router].visits === "none" ? "no" : String(config.experts);
+  const experts = config.router === "dense" ? "no experts" : `${count} experts, router ${config.router}`;
   const page = html`
     <!doctype html>
     <html lang="en">

@@ -3,6 +3,7 @@ import { CheckpointError, ConfigError } from "../../src/core/errors.ts";
 import { describeFlags, FLAGS, OPTION_NAMES, resolveConfig } from "../../src/train/config.ts";
 import { formatSavedConfig, loadConfig, readSavedConfig } from "../../src/train/config_file.ts";
 import { PRESETS } from "../../src/train/presets.ts";
+import { ROUTER_NAMES, ROUTERS } from "../../src/train/routers.ts";
 
 type Flags = Readonly<Record<string, unknown>>;
 
@@ -52,12 +53,16 @@ Deno.test("resolveConfig() reads every flag that it describes", () => {
 });
 
 Deno.test("resolveConfig() fits experts and topk to the router", () => {
-  for (const [router, experts, topk] of [["dense", 1, 1], ["switch", 8, 1], ["hash", 8, 1], ["topk", 8, 2]] as const) {
+  const { expertWidth } = PRESETS.tiny;
+  const expected = { none: [1, 1, expertWidth], one: [8, 1, expertWidth], many: [8, 2, expertWidth / 2] };
+  for (const router of ROUTER_NAMES) {
+    const { visits, causal = true } = ROUTERS[router];
+    if (!causal) continue;
     const config = withFlags({ router });
-    assertEquals([config.experts, config.topk], [experts, topk], router);
+    assertEquals([config.experts, config.topk, config.expertWidth], expected[visits], router);
   }
   assertEquals(withFlags({ router: "topk", experts: "1" }).topk, 1);
-  const { expertWidth } = PRESETS.tiny;
+  assertEquals(withFlags({ router: "noisy-topk", experts: "2" }).topk, 1);
   assertEquals(withFlags({ router: "topk", topk: "4" }).expertWidth, expertWidth / 4);
   assertEquals(withFlags({ router: "topk", "expert-width": "96" }).expertWidth, 96);
 });
@@ -79,7 +84,9 @@ Deno.test("resolveConfig() reports all problems at once", () => {
       '  --expert-widht  "64"     unknown option; did you mean --expert-width?\n' +
       "  tiny                     unexpected argument\n" +
       '  batch           "8"      must be an integer in 1..65536\n' +
-      '  --router        "swich"  must be one of dense, switch, topk, hash; did you mean switch?\n' +
+      '  --router        "swich"  must be one of dense, switch, topk, hash, multihash, thor, sigma, ' +
+      "topk-activation, pkm, memory, altup, base, sinkhorn, expert-choice, noisy-topk, deepseek, soft-moe, smear, relu; " +
+      "did you mean switch?\n" +
       "  --steps         0        must be an integer in 1..1000000000\n" +
       '  --lr            "fast"   must be above 0 and at most 10\n' +
       '  --out           ""       must name a folder\n' +
@@ -104,6 +111,38 @@ Deno.test("resolveConfig() checks options against each other", () => {
     messageOf({ width: "12", heads: "4" }).split("\n")[1],
     "  --heads  4  must leave an even width per head for rotary positions (12 / 4 is 3)",
   );
+});
+
+Deno.test("resolveConfig() checks the numbers of a router", () => {
+  for (
+    const [flags, line] of [
+      [{ router: "noisy-topk", experts: "4", topk: "4" }, "--topk  4  must be an integer in 1..3 (experts is 4)"],
+      [
+        { router: "noisy-topk", experts: "1" },
+        "--experts  1  must be at least 2: router noisy-topk compares with an expert that a byte does not visit",
+      ],
+      [
+        { router: "base", experts: "7" },
+        "--experts  7  must divide the 1024 bytes of a batch (8 x 128): router base balances them",
+      ],
+      [
+        { router: "multihash", topk: "3" },
+        "--topk  3  must divide width (128): router multihash cuts layers into as many segments",
+      ],
+      [{ router: "pkm", experts: "8" }, "--experts  8  has no meaning here: router pkm has no experts"],
+      [{ router: "thor", topk: "2" }, "--topk  2  must be 1 with router thor; router topk takes more"],
+    ] as const
+  ) assertEquals(messageOf(flags), `Cannot start the run: 1 option is invalid\n  ${line}`);
+});
+
+Deno.test("resolveConfig() refuses routers that see the future", () => {
+  for (const router of ["expert-choice", "soft-moe", "smear"]) {
+    assertEquals(
+      messageOf({ router }),
+      "Cannot start the run: 1 option is invalid\n" +
+        `  --router  "${router}"  is not causal: a byte's experts depend on later bytes, which a language model must not see`,
+    );
+  }
 });
 
 Deno.test("resolveConfig() rejects numbers that are none, too large, not whole or missing", () => {

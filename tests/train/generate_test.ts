@@ -3,8 +3,9 @@ import { ConfigError, key, tensor } from "../../mod.ts";
 import { resolveConfig } from "../../src/train/config.ts";
 import { generate, type GenerateOptions, generateText } from "../../src/train/generate.ts";
 import { buildModel, type Model, type ModelParams, VOCABULARY } from "../../src/train/model.ts";
+import type { RouterName } from "../../src/train/routers.ts";
 import { gpuTest } from "../support/runtimes.ts";
-import { SMALL_FLAGS } from "./support/runs.ts";
+import { smallFlags } from "./support/runs.ts";
 
 const OPTIONS: GenerateOptions = { prompt: bytes("Fellow "), tokens: 40, temperature: 1, seed: 3, window: 16 };
 
@@ -12,10 +13,8 @@ function bytes(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-function smallModel(router: string): { readonly model: Model; readonly params: ModelParams } {
-  const { experts, ...rest } = SMALL_FLAGS;
-  const flags = { ...rest, ...(router === "dense" ? {} : { experts }), router };
-  const model = buildModel(resolveConfig({ adapter: "software", flags }));
+function smallModel(router: RouterName): { readonly model: Model; readonly params: ModelParams } {
+  const model = buildModel(resolveConfig({ adapter: "software", flags: smallFlags(router) }));
   return { model, params: model.init(key(5)) };
 }
 
@@ -43,7 +42,20 @@ async function generateSlowly(model: Model, params: ModelParams, options: Genera
   return known.slice(prompt.length);
 }
 
-for (const router of ["dense", "switch", "topk", "hash"]) {
+for (
+  const router of [
+    "dense",
+    "switch",
+    "topk",
+    "hash",
+    "multihash",
+    "thor",
+    "memory",
+    "altup",
+    "deepseek",
+    "relu",
+  ] as const
+) {
   gpuTest(`generate() with router ${router} and a cache gives the likeliest bytes of a model without one`, async () => {
     const { model, params } = smallModel(router);
     const options = { ...OPTIONS, tokens: 21, temperature: 0 };

@@ -8,7 +8,7 @@ import { readMetrics } from "../../src/train/metrics.ts";
 import type { RunState, RunStep } from "../../src/train/objective.ts";
 import { planSteps } from "../../src/train/plan_steps.ts";
 import { gpuTest } from "../support/runtimes.ts";
-import { inFolder, SMALL_FLAGS, stateOf, train } from "./support/runs.ts";
+import { inFolder, SMALL_FLAGS, smallFlags, stateOf, train } from "./support/runs.ts";
 
 gpuTest("runTraining() lowers the loss, and writes and tells everything in order", () =>
   inFolder(async (folder) => {
@@ -41,13 +41,12 @@ gpuTest("runTraining() lowers the loss, and writes and tells everything in order
     assert(page.includes("Layer 1") && page.includes('<svg class="loss"') && page.includes("gzip -9"));
   }));
 
-for (const router of ["dense", "switch", "topk", "hash"]) {
+for (const router of ["dense", "switch", "topk", "hash", "deepseek"] as const) {
   gpuTest(
     `runTraining() interrupted and resumed with router ${router} ends with the bits of a run that never stopped`,
     () =>
       inFolder(async (folder) => {
-        const { experts, ...rest } = SMALL_FLAGS;
-        const flags = { ...rest, ...(router === "dense" ? {} : { experts }), router, data: `${folder}/text.txt` };
+        const flags = { ...smallFlags(router), data: `${folder}/text.txt` };
         await train({ ...flags, out: `${folder}/whole` });
 
         const out = `${folder}/parts`;

@@ -8,6 +8,7 @@ import { readCheckpoint, type StoredCheckpoint } from "../../../src/train/checkp
 import { loadConfig } from "../../../src/train/config_file.ts";
 import type { RunEvent } from "../../../src/train/events.ts";
 import { type RunEnd, type RunOptions, runTraining } from "../../../src/train/program.ts";
+import { type RouterName, ROUTERS } from "../../../src/train/routers.ts";
 
 /** Flags of a model that trains in a second. All tests use its shapes, so that its kernels are compiled once. */
 export const SMALL_FLAGS = {
@@ -24,6 +25,13 @@ export const SMALL_FLAGS = {
   "eval-every": "8",
   "checkpoint-every": "10",
 } as const;
+
+/** The same with a router: without `experts` where it has none, and as many as divide a batch where it balances them. */
+export function smallFlags(router: RouterName): Flags {
+  const { experts, ...rest } = SMALL_FLAGS;
+  const hasExperts = ROUTERS[router].visits !== "none";
+  return { ...rest, ...(hasExperts ? { experts: router === "base" ? "4" : experts } : {}), router };
+}
 
 /** Flags by name, without dashes. */
 export type Flags = Readonly<Record<string, string | boolean>>;

@@ -142,7 +142,9 @@ export class Emitter {
 
   /** An index from coordinates. */
   at(shape: Shape, coords: readonly string[]): Index {
-    return { shape, linear: () => this.#join(coords, shape), coords: () => coords };
+    // An axis of size 1 has one coordinate: a guarded view may ask outside it, and memoizing by text must not notice.
+    const inside = coords.map((coord, axis) => shape[axis] === 1 ? "0u" : coord);
+    return { shape, linear: () => this.#join(inside, shape), coords: () => inside };
   }
 
   #split(expression: string, shape: Shape): string[] {

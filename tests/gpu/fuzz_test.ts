@@ -1,5 +1,6 @@
 /**
- * Random programs against the float64 oracle. `SWITCHYARD_FUZZ_RUNS` sets how many, `SWITCHYARD_FUZZ_SEED` repeats a run.
+ * Random programs against the float64 oracle. An ordinary run tries the same programs each time, so that it tells about a
+ * change and not about its luck; `SWITCHYARD_FUZZ_SEED=random` hunts, a number repeats, `SWITCHYARD_FUZZ_RUNS` says how many.
  *
  * @module
  */
@@ -11,8 +12,9 @@ import { checkProgram, type FuzzRuntimes } from "./support/fuzz_check.ts";
 import { startFuzzRuntimes } from "./support/fuzz_runtimes.ts";
 import { describeProgram, type RandomProgram, randomPrograms } from "./support/random_program.ts";
 
-/** Programs in an ordinary test run. */
+/** Programs in an ordinary test run, and the seed they come from. */
 const RUNS = 200;
+const SEED = 183_565_479;
 /** Smaller programs tried once one has failed. */
 const SHRINK_RUNS = 250;
 /** Programs compiled on one device before it is replaced, so that pipelines do not pile up. */
@@ -40,10 +42,10 @@ gpuTest(
         installRuntime(previous);
       }
     }
-    const seed = Deno.env.get("SWITCHYARD_FUZZ_SEED");
+    const seed = Deno.env.get("SWITCHYARD_FUZZ_SEED") ?? SEED;
     const result = await fc.check(fc.asyncProperty(randomPrograms, property), {
       numRuns: Number(Deno.env.get("SWITCHYARD_FUZZ_RUNS") ?? RUNS),
-      ...(seed === undefined ? {} : { seed: Number(seed) }),
+      ...(seed === "random" ? {} : { seed: Number(seed) }),
     });
     if (!result.failed) return;
     const [program] = result.counterexample!;

@@ -1,9 +1,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../src/core/errors.ts";
-import { arange, tensor, zeros } from "../../src/ops/creation.ts";
+import { arange, eye, full, tensor, zeros } from "../../src/ops/creation.ts";
 import { concat, splitAxis, stack } from "../../src/ops/concat.ts";
 import { mul } from "../../src/ops/binary.ts";
-import { checkOp, oracleTest } from "../support/check_primitive.ts";
+import { checkOp, gpuTest, oracleTest } from "../support/check_primitive.ts";
 
 checkOp({
   name: "concat",
@@ -31,6 +31,10 @@ checkOp({
   name: "concat of many",
   fn: (x) => concat(Array.from({ length: 15 }, (_, i) => mul(x, i + 1))),
   samples: [{ inputs: [{ shape: [2, 3] }] }],
+});
+
+gpuTest("concat() joins single elements made from their place", async () => {
+  assertEquals([...await concat([full([1, 1], 7), eye(1)]).data()], [7, 1]);
 });
 
 oracleTest("concat() promotes types", () => {

@@ -7,7 +7,6 @@
 import { bytesPerElement, type DType, isFloat, roundTo } from "./dtype.ts";
 import { DTypeError, ShapeError } from "./errors.ts";
 import { coordinatesOf, hostFill, hostMap, hostReduce, hostView } from "./host.ts";
-import type { ExprWidth } from "./kernel.ts";
 import { definePrimitive, type Primitive } from "./primitive.ts";
 import { type Aval, formatAval, sameShape, type Shape, sizeOf } from "./shape.ts";
 import { apply, type Tensor } from "./tensor.ts";
@@ -327,9 +326,4 @@ export const castPrimitive: Primitive = definePrimitive<{ dtype: DType }>({
 /** Converts to another type; the same tensor if it has that type. */
 export function castTo(x: Tensor, dtype: DType): Tensor {
   return x.dtype === dtype ? x : apply(castPrimitive, [x], { dtype });
-}
-
-/** Width record of a scalar expression, for callers that emit one by hand. */
-export function scalarWidth(output: DType, inputs: readonly DType[]): ExprWidth {
-  return { lanes: 1, t: computeType(output), inputs: inputs.map(computeType) };
 }

@@ -1,6 +1,6 @@
 /**
  * A Graph: a traced computation, frozen, canonically numbered and free of tensors except captured constants.
- * It is what the compiler compiles, the oracle evaluates and people print.
+ * It is what the compiler compiles and the oracle evaluates.
  *
  * @module
  */
@@ -135,30 +135,13 @@ export function graphKey(graph: Graph): string {
   }|${graph.outputs.join()}`;
 }
 
-/** Static parameters as text, for keys and printing. JSON alone would turn infinities and NaN into null. */
+/** Static parameters as text, for keys. JSON alone would turn infinities and NaN into null. */
 export function attrsText(attrs: Attrs): string {
   if (attrs === null) return "";
   return JSON.stringify(attrs, (_, value) => {
     if (typeof value !== "number" || (Number.isFinite(value) && !Object.is(value, -0))) return value;
     return `#${Object.is(value, -0) ? "-0" : value}`;
   });
-}
-
-/** Prints a graph, one op a line. */
-export function formatGraph(graph: Graph): string {
-  const name = (id: ValueId) => `%${id}`;
-  const lines = graph.nodes.map(({ primitive, attrs, inputs, outputs }) => {
-    const made = outputs.map((id) => `${name(id)}: ${formatAval(graph.avals[id]!)}`).join(", ");
-    return `  ${made} = ${primitive.name}(${inputs.map(name).join(", ")}) ${attrsText(attrs)}`.trimEnd();
-  });
-  const args = graph.inputs.map((id) => `${name(id)}: ${formatAval(graph.avals[id]!)}`);
-  const captured = graph.constants.map(({ value }) => `${name(value)}: ${formatAval(graph.avals[value]!)}`);
-  return [
-    `graph(${args.join(", ")})${captured.length > 0 ? ` captures (${captured.join(", ")})` : ""} {`,
-    ...lines,
-    `  return ${graph.outputs.map(name).join(", ")}`,
-    "}",
-  ].join("\n");
 }
 
 /** Whether a tensor's value is on the device or the host already. */

@@ -50,6 +50,22 @@ gpuTest("1000 donated steps allocate nothing after the second", async () => {
   assert(Number.isFinite((await state.w.data())[0]));
 });
 
+gpuTest("the process does not grow over 1000 donated steps of a mebibyte", async () => {
+  const step = jit((w: Tensor) => ({ w: mul(w, 0.999), loss: sum(w) }), { donate: [0] });
+  let w = tensor(new Float32Array(MEGABYTE / 4).fill(1));
+  let before = 0;
+  for (let i = 0; i < 1000; i++) {
+    const next = step(w);
+    w = next.w;
+    if (i % 100 === 99) await next.loss.data();
+    next.loss.dispose();
+    if (i === 199) before = Deno.memoryUsage().rss;
+  }
+  // A buffer kept each step would be 800 MiB; the rest is what the JavaScript heap does between collections.
+  const grown = Deno.memoryUsage().rss - before;
+  assert(grown < 100 * MEGABYTE, `${(grown / MEGABYTE).toFixed(0)} MiB more`);
+});
+
 gpuTest("1000 donated steps that read their loss now and then stay in the buffers of the first few", async () => {
   const step = jit((w: Tensor) => ({ w: mul(w, 0.999), loss: sum(w) }), { donate: [0] });
   let w = tensor(new Float32Array(500).fill(1));

@@ -49,13 +49,21 @@ function steps(importFlags: readonly string[]): Step[] {
   ];
 }
 
+/** A driver may crash a process that exits: a check that dies of a signal is tried again, one that fails is not. */
+const TRIES = 3;
+
 /** Performs a check with its output shown and tells whether it passed. */
 async function passes(step: Step): Promise<boolean> {
-  console.log(`\n== ${step.name}: deno ${step.args.join(" ")}`);
-  const { success } = await new Deno.Command(Deno.execPath(), { args: [...step.args], cwd: root, stdin: "null" })
-    .spawn()
-    .status;
-  return success;
+  for (let attempt = 1;; attempt++) {
+    console.log(`\n== ${step.name}: deno ${step.args.join(" ")}`);
+    const { success, signal } = await new Deno.Command(Deno.execPath(), {
+      args: [...step.args],
+      cwd: root,
+      stdin: "null",
+    }).spawn().status;
+    if (signal === null || attempt === TRIES) return success;
+    console.log(`\n== ${step.name} died of ${signal}`);
+  }
 }
 
 const results: { readonly name: string; readonly passed: boolean }[] = [];

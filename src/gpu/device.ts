@@ -148,8 +148,6 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
     storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
   };
   const runtime = webGpuRuntime(device, traits, options);
-  // A driver that is still busy while the process tears its memory down can crash it after everything is done.
-  globalThis.addEventListener("unload", () => device.destroy());
   installRuntime(runtime);
   current = { info, options, runtime };
   return info;
@@ -200,6 +198,12 @@ function deviceLost({ reason, message }: GPUDeviceLostInfo, pool: Pool, doing: s
 export function webGpuRuntime(device: GPUDevice, adapter: AdapterTraits, options: InitOptions = {}): GpuRuntime {
   const pool = new Pool(device, options.budgetBytes ?? DEFAULT_BUDGET_BYTES);
   const pipelines = new Pipelines(device);
+  // A driver that is still busy while the process tears its memory down can crash it after everything is done. Asking for
+  // the end of submitted work blocks until the device is idle.
+  globalThis.addEventListener("unload", () => {
+    device.queue.onSubmittedWorkDone().catch(() => {});
+    device.destroy();
+  });
   const programs = new Map<string, Executable>();
   let failure: Error | null = null;
   let lost: DeviceLostError | null = null;

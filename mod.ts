@@ -51,6 +51,7 @@ export { jit, type JitOptions, type Jitted } from "./src/core/jit.ts";
 export { own, read, realizeTree as realize } from "./src/core/realize.ts";
 export { type MemoryReport } from "./src/core/runtime.ts";
 export { type DeviceInfo, init, type InitOptions, memory, settle } from "./src/gpu/device.ts";
+export { type KernelTime, type Profile, profile, type ProfileOptions } from "./src/gpu/profile.ts";
 export * from "./src/ops/mod.ts";
 export * from "./src/routing/mod.ts";
 export * from "./src/layers/mod.ts";

@@ -8,7 +8,7 @@ import { callSite, TraceError } from "./errors.ts";
 import type { AdapterTraits } from "./kernel.ts";
 import type { Attrs, Primitive } from "./primitive.ts";
 import { type Aval, formatAval } from "./shape.ts";
-import { expectUsable, type OpNode, sourceOf, type Tensor } from "./tensor.ts";
+import { atSite, expectUsable, type OpNode, sourceOf, type Tensor } from "./tensor.ts";
 import { nodesBehind } from "./walk.ts";
 
 /** Number of a value in a graph. */
@@ -105,8 +105,9 @@ export function freeze(inputs: readonly Tensor[], outputs: readonly Tensor[], ta
     }
   }
   function expandInPlace(node: OpNode): void {
-    if (node.primitive.kind !== "composite") throw new Error("unreachable: only composites expand");
-    const expanded = node.primitive.expand(node.inputs, node.attrs);
+    const { primitive } = node;
+    if (primitive.kind !== "composite") throw new Error("unreachable: only composites expand");
+    const expanded = atSite(node.site, () => primitive.expand(node.inputs, node.attrs));
     emit(expanded, ids);
     node.outputs.forEach((output, i) => ids.set(output, idOf(expanded[i]!)));
   }

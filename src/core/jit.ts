@@ -10,7 +10,16 @@ import { freeze, type Graph } from "./graph.ts";
 import { realize, storageOf, targetOf } from "./realize.ts";
 import { currentRuntime, type Executable, type Runtime } from "./runtime.ts";
 import { formatAval } from "./shape.ts";
-import { currentTrace, fromStorage, placeholder, setSiteRecording, setSource, type Tensor, tracing } from "./tensor.ts";
+import {
+  currentTrace,
+  fromStorage,
+  placeholder,
+  recordsSites,
+  setSiteRecording,
+  setSource,
+  type Tensor,
+  tracing,
+} from "./tensor.ts";
 import { expectNoPromise } from "./trace.ts";
 import { flatten, type FlatTree } from "./tree.ts";
 
@@ -81,9 +90,10 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
     const runtime = currentRuntime(`run jitted ${name}`);
     const known = cache.get(key);
     if (known !== undefined && known.runtime === runtime) return known;
-    if (++traces > maxTraces) throw tooManyTraces(name, maxTraces, lastTypes, typesOf(flat));
+    // What a profile traces to learn the lines of ops is no mistake of the user's.
+    if (!recordsSites() && ++traces > maxTraces) throw tooManyTraces(name, maxTraces, lastTypes, typesOf(flat));
     lastTypes = typesOf(flat);
-    const recording = setSiteRecording(check !== undefined);
+    const recording = setSiteRecording(check !== undefined || recordsSites());
     try {
       const own = flat.leaves.map((leaf, i) => placeholder(leaf, `${name}${flat.paths[i]}`));
       const outputs = flatten(tracing(`jitted ${name}`, () => expectNoPromise("jit", f(...flat.rebuild(own) as A))));
@@ -111,7 +121,9 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
   }
 
   function keyOf(flat: FlatTree): string {
-    return `${flat.structure}|${flat.leaves.map((leaf) => formatAval(leaf)).join(";")}`;
+    return `${recordsSites() ? "sites|" : ""}${flat.structure}|${
+      flat.leaves.map((leaf) => formatAval(leaf)).join(";")
+    }`;
   }
 
   function jitted(...args: A): R {

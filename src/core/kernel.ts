@@ -20,6 +20,28 @@ export interface AdapterTraits {
   readonly workgroupInvocations: number;
   /** Storage buffers one kernel may bind. */
   readonly storageBuffers: number;
+  /** Largest side of a texture that kernels may write and read back, or 0 where they cannot. */
+  readonly textureSide: number;
+  /** What was measured on this adapter; absent where the defaults hold. */
+  readonly tuning?: KernelTuning;
+}
+
+/** A register tile of a product on software adapters. */
+export interface TileChoice {
+  /** Rows of one lane, a power of two from 4 up. */
+  readonly rows: number;
+  /** Columns of one lane, in groups of four; a power of two. */
+  readonly columns: number;
+  /** Lanes side by side along the columns (1, 2, 4 or 8); the others go along the rows. */
+  readonly lanesN: number;
+}
+
+/** Choices between kernels that compute the same, by what was measured on an adapter. */
+export interface KernelTuning {
+  /** Multiply-adds from which the operands of a product are copied to textures first; Infinity never, 0 always. */
+  readonly textureWork?: number;
+  /** Register tiles of products that read textures, by the class of their size (`matmulClass`). */
+  readonly textureTiles?: Readonly<Record<string, TileChoice>>;
 }
 
 /** How wide one expression is: `t` is the WGSL type of a value of the node's dtype, `b` the boolean of that width. */
@@ -74,12 +96,26 @@ export interface Operand extends Aval {
   readonly id: number;
 }
 
+/** A two-dimensional array of vec4<f32> that one dispatch writes and later ones read. */
+export interface TextureOperand {
+  /** Texels in a row. */
+  readonly width: number;
+  /** Rows. */
+  readonly height: number;
+  /** Unique within the program. */
+  readonly name: string;
+}
+
 /** WGSL access to operands inside one dispatch. Index expressions count elements, and are u32. */
 export interface Code {
   /** Loads one element (lanes 1) or four consecutive ones (lanes 4; the index is a multiple of 4). bool loads as bool, f16/bf16 as f32. */
   load(operand: Operand, index: string, lanes?: 1 | 4): string;
   /** A statement that stores one element or four. */
   store(operand: Operand, index: string, value: string, lanes?: 1 | 4): string;
+  /** The vec4<f32> at column `x` and row `y` (u32) of a texture; outside of it, any value. */
+  texel(texture: TextureOperand, x: string, y: string): string;
+  /** A statement that writes a vec4<f32> to a texture. A dispatch that writes one may not read it. */
+  setTexel(texture: TextureOperand, x: string, y: string, value: string): string;
 }
 
 /** One dispatch of a hand-written kernel. */
@@ -113,6 +149,16 @@ export interface KernelContext {
   readonly outputs: readonly Operand[];
   /** A temporary buffer, alive during this kernel only. Its bytes are garbage at first. */
   scratch(shape: Shape, dtype: DType): Operand;
+  /**
+   * A texture that holds an input in some layout, made once for all kernels of the program that ask for the same input
+   * in the same layout. If `isNew`, this kernel has to add the dispatch that fills it. Sides may not exceed
+   * `adapter.textureSide`.
+   */
+  texture(
+    operand: Operand,
+    layout: string,
+    size: { readonly width: number; readonly height: number },
+  ): { readonly texture: TextureOperand; readonly isNew: boolean };
   /** Adds a dispatch; they run in order. */
   dispatch(spec: DispatchSpec): void;
 }
@@ -130,6 +176,8 @@ export type Lowering<A> =
     readonly scalar?: true;
     /** Rough cost in additions, 1 by default: expensive values are stored, not recomputed. */
     readonly cost?: number;
+    /** Whether the result goes to a buffer whatever it costs, because its type is what matters. */
+    readonly stored?: true;
   }
   | {
     /** A function of the index alone (constants, counters). */

@@ -23,6 +23,7 @@ const TRAITS: AdapterTraits = {
   workgroupBytes: 0,
   workgroupInvocations: 0,
   storageBuffers: 0,
+  textureSide: 0,
 };
 
 function hold(array: HostArray): HostStorage {

@@ -61,6 +61,25 @@ export function setSiteRecording(on: boolean): boolean {
   return previous;
 }
 
+/** Whether new nodes remember the user's line. */
+export function recordsSites(): boolean {
+  return recordSites;
+}
+
+let siteOfOrigin: string | undefined;
+
+/** Runs with new nodes at a line given here: what a transform derives from a node was written where the node was. */
+export function atSite<T>(site: string | undefined, run: () => T): T {
+  if (site === undefined) return run();
+  const before = siteOfOrigin;
+  siteOfOrigin = site;
+  try {
+    return run();
+  } finally {
+    siteOfOrigin = before;
+  }
+}
+
 let readSource: (tensor: Tensor) => Source;
 let writeSource: (tensor: Tensor, source: Source) => void;
 let countPending: (tensor: Tensor, change: 1 | -1) => void;
@@ -251,7 +270,7 @@ export function applyAll(primitive: Primitive, inputs: readonly Tensor[], attrs:
     inputs,
     attrs,
     outputs,
-    ...(recordSites ? { site: callSite() } : {}),
+    ...(recordSites ? { site: siteOfOrigin ?? callSite() } : {}),
   };
   for (const aval of avals) {
     outputs.push(new Tensor(aval, { kind: "op", node } satisfies Source));

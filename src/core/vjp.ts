@@ -6,7 +6,7 @@
 import { alias, plus, times, zerosLike } from "./arithmetic.ts";
 import { expectNoPromise } from "./trace.ts";
 import type { MaybeTensors } from "./primitive.ts";
-import { isDifferentiable, type OpNode, type Tensor, tracing } from "./tensor.ts";
+import { atSite, isDifferentiable, type OpNode, type Tensor, tracing } from "./tensor.ts";
 import { expectSameTree, flatten } from "./tree.ts";
 import { type Dependents, dependentsOf } from "./walk.ts";
 
@@ -33,7 +33,7 @@ export function pullback(
   for (const node of nodes.toReversed()) {
     if (!node.outputs.some((output) => found.has(output))) continue;
     const outer = node.outputs.map((output) => found.get(output) ?? zerosLike(output));
-    const inner = transposeNode(node, outer);
+    const inner = atSite(node.site, () => transposeNode(node, outer));
     node.inputs.forEach((input, i) => accumulate(input, inner[i]));
   }
   return inputs.map((input) => found.get(input) ?? null);

@@ -6,7 +6,7 @@
 import { expandTo, reshapeTo, transposeTo } from "./arithmetic.ts";
 import { ShapeError, TreeError } from "./errors.ts";
 import { formatAval, type Shape } from "./shape.ts";
-import { applyAll, type OpNode, placeholder, type Tensor, tracing } from "./tensor.ts";
+import { applyAll, atSite, type OpNode, placeholder, type Tensor, tracing } from "./tensor.ts";
 import { expectNoPromise } from "./trace.ts";
 import { flatten } from "./tree.ts";
 import { dependentsOf } from "./walk.ts";
@@ -27,7 +27,7 @@ function replay(
   for (const node of dependentsOf(outputs, inputs, "any").nodes) {
     const mapped = node.inputs.map((input) => batched.has(input));
     const operands = node.inputs.map((input) => batched.get(input) ?? input);
-    const results = batchNode(node, operands, mapped, batchSize);
+    const results = atSite(node.site, () => batchNode(node, operands, mapped, batchSize));
     node.outputs.forEach((output, i) => batched.set(output, results[i]!));
   }
   return {

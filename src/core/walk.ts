@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { applyAll, isDifferentiable, type OpNode, sourceOf, type Tensor } from "./tensor.ts";
+import { applyAll, atSite, isDifferentiable, type OpNode, sourceOf, type Tensor } from "./tensor.ts";
 
 /**
  * The uncomputed nodes behind some tensors, inputs before users.
@@ -65,7 +65,8 @@ export function substitute(
 ): readonly Tensor[] {
   const replaced = new Map(from.map((tensor, i) => [tensor, to[i]!]));
   for (const node of dependentsOf(outputs, from, "any").nodes) {
-    const results = applyAll(node.primitive, node.inputs.map((input) => replaced.get(input) ?? input), node.attrs);
+    const operands = node.inputs.map((input) => replaced.get(input) ?? input);
+    const results = atSite(node.site, () => applyAll(node.primitive, operands, node.attrs));
     node.outputs.forEach((output, i) => replaced.set(output, results[i]!));
   }
   return outputs.map((output) => replaced.get(output) ?? output);

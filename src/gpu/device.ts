@@ -26,10 +26,13 @@ import {
   type Runtime,
 } from "../core/runtime.ts";
 import { nearestName } from "../core/suggest.ts";
+import type { FusionChoice } from "./anchors.ts";
 import { DEFAULT_BUDGET_BYTES, expectBindable, formatBytes, type GpuStorage, Pool } from "./pool.ts";
 import { compileProgram } from "./program.ts";
 import { readStorages } from "./read.ts";
-import { executableOf, Pipelines, type RunContext } from "./run.ts";
+import { Pipelines } from "./pipelines.ts";
+import { executableOf, type RunContext } from "./run.ts";
+import { SideCompiler } from "./side_compiler.ts";
 
 /** Options of {@linkcode init}. */
 export interface InitOptions {
@@ -61,6 +64,7 @@ const RAISED_LIMITS = [
   "maxComputeWorkgroupStorageSize",
   "maxComputeInvocationsPerWorkgroup",
   "maxComputeWorkgroupSizeX",
+  "maxTextureDimension2D",
 ] as const;
 const SOFTWARE_NAMES = /llvmpipe|lavapipe|swiftshader|software/i;
 
@@ -123,9 +127,7 @@ function noAdapter(options: InitOptions): AdapterError {
 export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
   expectInitOptions(options);
   if (current?.runtime.isAlive && hasRuntime() && sameOptions(current.options, options)) return current.info;
-  const adapter = await navigator.gpu?.requestAdapter({
-    powerPreference: options.powerPreference ?? "high-performance",
-  });
+  const adapter = await findAdapter(options);
   if (!adapter) throw noAdapter(options);
   const requiredFeatures = USEFUL_FEATURES.filter((feature) => adapter.features.has(feature));
   const requiredLimits = Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]]));
@@ -146,11 +148,33 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
     workgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
     storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
+    textureSide: canReadTextures() ? device.limits.maxTextureDimension2D : 0,
   };
-  const runtime = webGpuRuntime(device, traits, options);
+  const side = software && navigator.hardwareConcurrency > 1
+    ? new SideCompiler(await openAnother(options, { requiredFeatures, requiredLimits }))
+    : null;
+  const runtime = webGpuRuntime(device, traits, options, side);
   installRuntime(runtime);
   current = { info, options, runtime };
   return info;
+}
+
+/** Whether kernels may read the textures that other kernels write. */
+function canReadTextures(): boolean {
+  // Deno's types do not have it yet.
+  const { wgslLanguageFeatures } = navigator.gpu as GPU & { readonly wgslLanguageFeatures?: ReadonlySet<string> };
+  return wgslLanguageFeatures?.has("readonly_and_readwrite_storage_textures") ?? false;
+}
+
+/** Another device like the first one. An adapter may be asked for one only. */
+async function openAnother(options: InitOptions, descriptor: GPUDeviceDescriptor): Promise<GPUDevice> {
+  const adapter = await findAdapter(options);
+  if (!adapter) throw noAdapter(options);
+  return await adapter.requestDevice(descriptor);
+}
+
+async function findAdapter({ powerPreference = "high-performance" }: InitOptions): Promise<GPUAdapter | null> {
+  return await navigator.gpu?.requestAdapter({ powerPreference }) ?? null;
 }
 
 function sameOptions(a: InitOptions, b: InitOptions): boolean {
@@ -194,13 +218,23 @@ function deviceLost({ reason, message }: GPUDeviceLostInfo, pool: Pool, doing: s
   });
 }
 
-/** The runtime over a device. */
-export function webGpuRuntime(device: GPUDevice, adapter: AdapterTraits, options: InitOptions = {}): GpuRuntime {
+/**
+ * The runtime over a device.
+ *
+ * @param side Compiles kernels beside the device, on software adapters.
+ */
+export function webGpuRuntime(
+  device: GPUDevice,
+  adapter: AdapterTraits,
+  options: Omit<InitOptions, "fusion"> & { readonly fusion?: FusionChoice } = {},
+  side: SideCompiler | null = null,
+): GpuRuntime {
   const pool = new Pool(device, options.budgetBytes ?? DEFAULT_BUDGET_BYTES);
-  const pipelines = new Pipelines(device);
+  const pipelines = new Pipelines(device, side);
   // A driver that is still busy while the process tears its memory down can crash it after everything is done. Asking for
   // the end of submitted work blocks until the device is idle.
   globalThis.addEventListener("unload", () => {
+    side?.close();
     device.queue.onSubmittedWorkDone().catch(() => {});
     device.destroy();
   });
@@ -220,6 +254,7 @@ export function webGpuRuntime(device: GPUDevice, adapter: AdapterTraits, options
     device,
     pool,
     pipelines,
+    timer: null,
     adapter,
     get isAlive() {
       return lost === null && failure === null;
@@ -237,7 +272,9 @@ export function webGpuRuntime(device: GPUDevice, adapter: AdapterTraits, options
       if (failure) throw failure;
     },
     compile(graph: Graph, label, { donated = [] } = {}) {
-      const key = `${label}|${donated.map(Number).join("")}|${graphKey(graph)}`;
+      // A graph whose nodes know their lines is compiled by itself: its program tells them to a profile.
+      const sites = graph.nodes.some(({ site }) => site !== undefined) ? "sites|" : "";
+      const key = `${sites}${label}|${donated.map(Number).join("")}|${graphKey(graph)}`;
       const known = programs.get(key);
       if (known) return known;
       const maxBuffers = device.limits.maxStorageBuffersPerShaderStage;

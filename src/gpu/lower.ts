@@ -5,24 +5,34 @@
  */
 import type { DType } from "../core/dtype.ts";
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
-import type { AdapterTraits, Code, DispatchSpec, Index, KernelContext, Lowering, Operand } from "../core/kernel.ts";
+import type {
+  AdapterTraits,
+  Code,
+  DispatchSpec,
+  Index,
+  KernelContext,
+  Lowering,
+  Operand,
+  TextureOperand,
+} from "../core/kernel.ts";
 import { type Shape, sizeOf } from "../core/shape.ts";
 import { bytesPerElement } from "../core/dtype.ts";
 import { Emitter } from "./emit.ts";
 import type { Fusion, Group } from "./fuse.ts";
-import { type Binding, type BufferRef, ModuleWriter, wgslType } from "./module.ts";
+import {
+  bufferOf,
+  type Dispatch,
+  emitterFor,
+  finish,
+  foldGrid,
+  labelOf,
+  threadHead,
+  workgroupSizeFor,
+} from "./dispatch.ts";
+import { lowerRow } from "./lower_row.ts";
+import { type BufferRef, ModuleWriter, wgslType } from "./module.ts";
 
-/** One dispatch of a program. */
-export interface Dispatch {
-  /** Name for people and profiles. */
-  readonly label: string;
-  /** The whole module; also the key of the pipeline cache. */
-  readonly wgsl: string;
-  /** Buffers by binding number. */
-  readonly bindings: readonly Binding[];
-  /** Grid. */
-  readonly workgroups: readonly [number, number, number];
-}
+export type { Dispatch };
 
 /** A temporary buffer of one hand-written kernel. */
 export interface Scratch {
@@ -40,12 +50,14 @@ export interface Lowered {
   readonly scratch: readonly Scratch[];
 }
 
-const MAX_WORKGROUPS = 65_535;
+/** Textures of a program by name. Kernels add those they fill, and read those that a kernel before them filled. */
+export type Textures = Map<BufferRef, TextureOperand>;
 
 /**
  * Lowers one group.
  *
  * @param inPlace Arguments whose buffer a result takes over in the very kernel that reads them: argument to result.
+ * @param textures What groups before this one have filled; this one's are added.
  */
 export function lowerGroup(
   graph: Graph,
@@ -53,6 +65,7 @@ export function lowerGroup(
   group: Group,
   adapter: AdapterTraits,
   inPlace: ReadonlyMap<BufferRef, BufferRef>,
+  textures: Textures,
 ): Lowered {
   // A group without elements has nothing to run; its buffers exist and are never read.
   if (group.kind !== "kernel" && group.rows * group.inner === 0 && group.rows === 0) {
@@ -64,51 +77,8 @@ export function lowerGroup(
     case "row":
       return { dispatches: [lowerRow(graph, fusion, group, adapter)], scratch: [] };
     case "kernel":
-      return lowerKernel(graph, fusion, group, adapter);
+      return lowerKernel(graph, fusion, group, adapter, textures);
   }
-}
-
-function labelOf(group: Group): string {
-  const names = group.members.map((node) => node.primitive.name);
-  return names.length <= 4 ? names.join("+") : `${names.slice(0, 3).join("+")}+${names.length - 3} more`;
-}
-
-/** On a CPU a workgroup is a task: small ones spread few invocations over the cores. */
-function workgroupSizeFor(threads: number, adapter: AdapterTraits): number {
-  return adapter.software && threads < 8192 ? 8 : 64;
-}
-
-/** Folds a number of workgroups onto two axes, each within the limit. */
-function fold(groups: number): [number, number, number] {
-  if (groups <= MAX_WORKGROUPS) return [groups, 1, 1];
-  const columns = Math.ceil(Math.sqrt(groups));
-  return [columns, Math.ceil(groups / columns), 1];
-}
-
-function threadHead(threads: number, size: number, columns: number): string {
-  return `let id = (wg.y * ${columns}u + wg.x) * ${size}u + lane;\nif (id >= ${threads}u) { return; }`;
-}
-
-function emitterFor(graph: Graph, fusion: Fusion, group: Group, module: ModuleWriter): Emitter {
-  const own = new Set(group.members.flatMap((node) => node.outputs));
-  return new Emitter(graph, fusion.producer, module, (id) => fusion.buffered.has(id) && !own.has(id));
-}
-
-function bufferOf(id: ValueId): BufferRef {
-  return `%${id}`;
-}
-
-function finish(
-  label: string,
-  module: ModuleWriter,
-  threads: number,
-  adapter: AdapterTraits,
-  body: string,
-): Dispatch {
-  const size = workgroupSizeFor(threads, adapter);
-  const workgroups = fold(Math.ceil(threads / size));
-  const wgsl = module.render([size, 1, 1], threadHead(threads, size, workgroups[0]), body);
-  return { label, wgsl, bindings: module.bindings, workgroups };
 }
 
 function isReduceOfColumns(graph: Graph, node: GraphNode): boolean {
@@ -143,89 +113,14 @@ function lowerMap(
   return finish(labelOf(group), module, Math.ceil(group.rows / lanes), adapter, emitter.text);
 }
 
-type Reduce = Extract<Lowering<unknown>, { as: "reduce" }>;
-
-/** One invocation for each row: reductions in stages of loops, then what is stored. */
-function lowerRow(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTraits): Dispatch {
-  const module = new ModuleWriter(group.stored.map(bufferOf));
-  const emitter = emitterFor(graph, fusion, group, module);
-  const { rows, inner } = group;
-  const lanes = inner % 4 === 0 ? 4 : 1;
-  const isFull = (id: ValueId) => sizeOf(graph.avals[id]!.shape) === rows * inner;
-  const row = rows === 1 ? "0u" : "id";
-  function overRow(visit: (index: string) => void): void {
-    const at = emitter.fresh();
-    emitter.block(
-      `for (var ${at} = 0u; ${at} < ${inner}u; ${at} += ${lanes}u)`,
-      () => visit(emitter.enterRow(row, at, inner)),
-    );
-  }
-  function at(id: ValueId, index: string): Index {
-    return emitter.linear(graph.avals[id]!.shape, index);
-  }
-  const isReduce = (node: GraphNode) => node.primitive.lower.as === "reduce";
-  for (const stage of stagesOf(fusion, group)) {
-    const sums = stage.filter(isReduce).map((node) => {
-      const lower = node.primitive.lower as Reduce;
-      const { dtype } = graph.avals[node.outputs[0]!]!;
-      const name = emitter.fresh();
-      emitter.line(`var ${name} = ${wgslType(dtype, lanes)}(${lower.identity(dtype)});`);
-      return { node, lower, dtype, name };
-    });
-    overRow((index) => {
-      for (const { node, lower, dtype, name } of sums) {
-        const element = emitter.value(node.inputs[0]!, at(node.inputs[0]!, index), lanes);
-        emitter.line(`${name} = ${lower.combine(name, element, wgslType(dtype, lanes))};`);
-      }
-    });
-    for (const { node, lower, dtype, name } of sums) {
-      const total = lanes === 4 ? emitter.bind(emitter.fold(lower, name, dtype)) : name;
-      emitter.know(node.outputs[0]!, row, 1, total);
-    }
-  }
-  for (const id of group.stored) {
-    if (isFull(id)) continue;
-    emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, row, emitter.value(id, at(id, row), 1), 1));
-  }
-  const full = group.stored.filter(isFull);
-  if (full.length > 0) {
-    overRow((index) => {
-      for (const id of full) {
-        const value = emitter.value(id, at(id, index), lanes);
-        emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, index, value, lanes));
-      }
-    });
-  }
-  return finish(labelOf(group), module, rows, adapter, emitter.text);
-}
-
-/** Reductions of a row group by the number of loops that must have run before. */
-function stagesOf(fusion: Fusion, group: Group): GraphNode[][] {
-  const members = new Set(group.members);
-  const depth = new Map<GraphNode, number>();
-  function depthOf(node: GraphNode): number {
-    const known = depth.get(node);
-    if (known !== undefined) return known;
-    let deepest = 0;
-    for (const id of node.inputs) {
-      const made = fusion.producer.get(id);
-      if (made === undefined || (fusion.buffered.has(id) && !members.has(made))) continue;
-      deepest = Math.max(deepest, depthOf(made));
-    }
-    const own = deepest + (members.has(node) && node.primitive.lower.as === "reduce" ? 1 : 0);
-    depth.set(node, own);
-    return own;
-  }
-  const stages: GraphNode[][] = [];
-  for (const node of group.members) {
-    if (node.primitive.lower.as !== "reduce") continue;
-    (stages[depthOf(node) - 1] ??= []).push(node);
-  }
-  return stages;
-}
-
 /** A hand-written kernel: its dispatches, with pulled inputs and the epilogue as module functions. */
-function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTraits): Lowered {
+function lowerKernel(
+  graph: Graph,
+  fusion: Fusion,
+  group: Group,
+  adapter: AdapterTraits,
+  textures: Textures,
+): Lowered {
   const head = group.members[0]!;
   const lower = head.primitive.lower;
   if (lower.as !== "kernel") throw new Error("unreachable: a kernel group starts with its kernel");
@@ -256,7 +151,9 @@ function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: Adapte
     const size = spec.workgroupSize ?? [defaultSize(spec), 1, 1];
     const perGroup = size[0] * size[1] * size[2];
     const threads = "threads" in spec.grid ? spec.grid.threads : null;
-    const workgroups = "threads" in spec.grid ? fold(Math.ceil(spec.grid.threads / perGroup)) : spec.grid.workgroups;
+    const workgroups = "threads" in spec.grid
+      ? foldGrid(Math.ceil(spec.grid.threads / perGroup))
+      : spec.grid.workgroups;
     if (workgroups.some((n) => n === 0)) return;
     const header = threads === null ? "" : threadHead(threads, perGroup, workgroups[0]);
     dispatches.push({
@@ -283,6 +180,9 @@ function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: Adapte
         if (hasEpilogue && o.id === outputs[0]!.id) return `${epilogueFunction(module, lanes)}(${index}, ${value});`;
         return module.store(refOf(o), o.dtype, index, value, lanes);
       },
+      texel: ({ name }, x, y) => `textureLoad(${module.texture(name, "read")}, vec2<u32>(${x}, ${y}))`,
+      setTexel: ({ name }, x, y, value) =>
+        `textureStore(${module.texture(name, "write")}, vec2<u32>(${x}, ${y}), ${value});`,
     };
   }
 
@@ -345,6 +245,14 @@ function lowerKernel(graph: Graph, fusion: Fusion, group: Group, adapter: Adapte
         bytes: Math.max(16, Math.ceil(sizeOf(shape) * bytesPerElement(dtype) / 16) * 16),
       });
       return made;
+    },
+    texture(o, layout, size) {
+      const name = `${refOf(o)}:${layout}`;
+      const known = textures.get(name);
+      if (known) return { texture: known, isNew: false };
+      const texture: TextureOperand = { ...size, name };
+      textures.set(name, texture);
+      return { texture, isNew: true };
     },
     dispatch,
   };

@@ -11,10 +11,12 @@ export type BufferRef = string;
 
 /** One binding of a dispatch. */
 export interface Binding {
-  /** The buffer. */
+  /** The buffer, or the texture. */
   readonly buffer: BufferRef;
   /** Whether the kernel writes it. */
   readonly access: "read" | "read_write";
+  /** Whether it is a texture, which a kernel either reads or writes, never both. */
+  readonly texture?: true;
 }
 
 /** WGSL type in which `lanes` elements of a dtype are computed. */
@@ -52,10 +54,17 @@ interface Bound extends Binding {
   readonly type: string;
 }
 
+interface BoundTexture {
+  readonly texture: BufferRef;
+  readonly access: "read" | "write";
+  readonly name: string;
+}
+
 /** Collects what a body uses and writes the module's text. */
 export class ModuleWriter {
   readonly #bound: Bound[] = [];
   readonly #preludes = new Map<string, string>();
+  readonly #textures: BoundTexture[] = [];
   readonly #written: ReadonlySet<BufferRef>;
   readonly #inPlace: ReadonlyMap<BufferRef, BufferRef>;
   readonly #width: 1 | 4;
@@ -135,15 +144,40 @@ export class ModuleWriter {
     }
   }
 
-  /** Bindings in order. */
+  /**
+   * Names a texture. It is bound as a storage texture even where it is read: the software driver inlines such a read and
+   * calls a function for a sampled one, three times as many instructions.
+   */
+  texture(texture: BufferRef, access: "read" | "write"): string {
+    const known = this.#textures.find((bound) => bound.texture === texture);
+    if (known?.access === access) return known.name;
+    if (known) throw new Error(`a kernel both reads and writes the texture ${texture}`);
+    const name = `t${this.#textures.length}`;
+    this.#textures.push({ texture, access, name });
+    return name;
+  }
+
+  /** Bindings in order: buffers, then textures. */
   get bindings(): readonly Binding[] {
-    return this.#bound;
+    return [
+      ...this.#bound,
+      ...this.#textures.map(({ texture, access }): Binding => ({
+        buffer: texture,
+        access: access === "read" ? "read" : "read_write",
+        texture: true,
+      })),
+    ];
   }
 
   /** The module's text. */
   render(workgroupSize: readonly [number, number, number], head: string, body: string): string {
     const lines = this.#bound.map(({ name, type, access }, i) =>
       `@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${type}>;`
+    );
+    this.#textures.forEach(({ name, access }, i) =>
+      lines.push(
+        `@group(0) @binding(${this.#bound.length + i}) var ${name}: texture_storage_2d<rgba32float, ${access}>;`,
+      )
     );
     const preludes = [...this.#preludes.values()].join("\n");
     const text = `${lines.join("\n")}\n${preludes}\n@compute @workgroup_size(${workgroupSize.join(", ")})

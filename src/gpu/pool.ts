@@ -7,6 +7,8 @@
 import { OutOfMemoryError } from "../core/errors.ts";
 import type { MemoryReport, Storage } from "../core/runtime.ts";
 import type { Tensor } from "../core/tensor.ts";
+import type { TextureSlot } from "./slots.ts";
+import { type TexturePlace, TexturePool } from "./textures.ts";
 
 /** One GPU buffer that a tensor owns. */
 export interface GpuStorage extends Storage {
@@ -68,6 +70,7 @@ export class Pool {
   readonly #idle = new Map<number, GPUBuffer[]>();
   readonly #ids = new WeakMap<GPUBuffer, number>();
   readonly #finalizers: FinalizationRegistry<GpuStorage>;
+  readonly #textures: TexturePool;
   readonly #slots: { buffer: GPUBuffer; id: number; bytes: number }[] = [];
   #nextId = 1;
   #liveBytes = 0;
@@ -80,13 +83,23 @@ export class Pool {
   constructor(device: GPUDevice, budgetBytes: number) {
     this.#device = device;
     this.#budgetBytes = budgetBytes;
+    this.#textures = new TexturePool(device);
     // The held value is the storage alone: a reference to the tensor would keep it alive.
     this.#finalizers = new FinalizationRegistry((storage) => this.release(storage));
   }
 
+  /** Makes sure that bytes fit into the budget, giving up what is idle if they do not. */
+  #makeRoom(bytes: number, what: string): void {
+    if (this.#heldBytes + this.#pooledBytes + bytes > this.#budgetBytes) this.trim();
+    if (this.#heldBytes + bytes > this.#budgetBytes) throw this.#exceeded(bytes, what);
+  }
+
+  get #heldBytes(): number {
+    return this.#liveBytes + this.#scratchBytes + this.#textures.bytes;
+  }
+
   #create(bytes: number, what: string): GPUBuffer {
-    if (this.#liveBytes + this.#pooledBytes + this.#scratchBytes + bytes > this.#budgetBytes) this.trim();
-    if (this.#liveBytes + this.#scratchBytes + bytes > this.#budgetBytes) throw this.#exceeded(bytes, what);
+    this.#makeRoom(bytes, what);
     this.#allocations++;
     const buffer = this.#device.createBuffer({
       size: bytes,
@@ -101,7 +114,7 @@ export class Pool {
       summary: `Cannot allocate ${formatBytes(bytes)} for ${what}: the budget is ${formatBytes(this.#budgetBytes)}`,
       facts: [["live now", `${formatBytes(this.#liveBytes)} in ${this.#liveBuffers} tensors`], [
         "scratch",
-        formatBytes(this.#scratchBytes),
+        formatBytes(this.#scratchBytes + this.#textures.bytes),
       ]],
       fix: "use a smaller batch, dispose tensors or await a read now and then, or init({ budgetBytes })",
       details: { bytes, liveBytes: this.#liveBytes, budgetBytes: this.#budgetBytes },
@@ -176,6 +189,17 @@ export class Pool {
     return slot;
   }
 
+  /** Textures of these sizes, all different ones. Shared by all programs. */
+  textures(sizes: readonly TextureSlot[]): readonly TexturePlace[] {
+    const missing = this.#textures.missingBytes(sizes);
+    if (missing > 0) {
+      // Textures of other sizes belong to programs that are not running.
+      if (this.#heldBytes + missing > this.#budgetBytes) this.#textures.trim();
+      this.#makeRoom(this.#textures.missingBytes(sizes), "a program's textures");
+    }
+    return this.#textures.acquire(sizes);
+  }
+
   /** Destroys idle buffers. */
   trim(): void {
     for (const list of this.#idle.values()) for (const buffer of list) buffer.destroy();
@@ -216,8 +240,8 @@ export class Pool {
     return {
       liveBytes: this.#liveBytes,
       pooledBytes: this.#pooledBytes,
-      scratchBytes: this.#scratchBytes,
-      allocations: this.#allocations,
+      scratchBytes: this.#scratchBytes + this.#textures.bytes,
+      allocations: this.#allocations + this.#textures.created,
       budgetBytes: this.#budgetBytes,
     };
   }

@@ -9,9 +9,10 @@ import type { Graph, ValueId } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
 import { simplify } from "../core/simplify.ts";
 import { bytesOf, fuse, type FuseOptions, type Fusion } from "./fuse.ts";
-import { type Dispatch, lowerGroup } from "./lower.ts";
+import { type Dispatch, lowerGroup, type Textures } from "./lower.ts";
 import type { BufferRef } from "./module.ts";
-import { planSlots, type Slot } from "./slots.ts";
+import { type Origin, originOf } from "./origin.ts";
+import { planSlots, planTextures, type Slot, textureBytes, type TexturePlan } from "./slots.ts";
 import { splitReductions } from "./split.ts";
 import { widenKernels } from "./widen.ts";
 
@@ -27,6 +28,8 @@ export interface Program {
   readonly label: string;
   /** Kernels in order. */
   readonly dispatches: readonly Dispatch[];
+  /** Where each of them comes from. */
+  readonly origins: readonly Origin[];
   /** Buffer names of the arguments, captured constants after them. */
   readonly arguments: readonly BufferRef[];
   /** The results. */
@@ -37,7 +40,9 @@ export interface Program {
   readonly slotOf: ReadonlyMap<BufferRef, number>;
   /** Bytes of each temporary. */
   readonly sizes: ReadonlyMap<BufferRef, number>;
-  /** Bytes of all slots together. */
+  /** Textures that kernels fill and read. */
+  readonly textures: TexturePlan;
+  /** Bytes of all slots and textures together. */
   readonly scratchBytes: number;
   /** The largest buffer that its kernels write. */
   readonly largest: { readonly bytes: number; readonly what: string };
@@ -68,19 +73,22 @@ interface Takeover {
  */
 export function compileProgram(frozen: Graph, options: CompileOptions): Program {
   expectTypes(frozen, options);
-  const graph = splitReductions(widenKernels(simplify(frozen)));
+  const graph = splitReductions(widenKernels(simplify(frozen)), options.adapter);
   const fusion = fuse(graph, options);
   const dispatches: Dispatch[] = [];
+  const origins: Origin[] = [];
   const sizes = new Map<BufferRef, number>();
   const argumentIds = [...graph.inputs, ...graph.constants.map(({ value }) => value)];
   const takeovers = planTakeovers(graph, fusion, argumentIds, options.donated ?? []);
   const inPlace = new Map<BufferRef, BufferRef>();
+  const filled: Textures = new Map();
   for (const [id, { argument, inPlace: same }] of takeovers) {
     if (same) inPlace.set(`%${argumentIds[argument]}`, `%${id}`);
   }
   for (const group of fusion.groups) {
-    const lowered = lowerGroup(graph, fusion, group, options.adapter, inPlace);
+    const lowered = lowerGroup(graph, fusion, group, options.adapter, inPlace, filled);
     dispatches.push(...lowered.dispatches);
+    origins.push(...lowered.dispatches.map((dispatch) => originOf(graph, group, dispatch)));
     for (const { buffer, bytes } of lowered.scratch) sizes.set(buffer, bytes);
     for (const id of group.stored) sizes.set(`%${id}`, bytesOf(graph, id));
   }
@@ -88,15 +96,19 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
   const results = resultsOf(graph, argumentIds, takeovers);
   for (const result of results) if (result.from === "kernel") sizes.delete(result.buffer);
   const { slots, slotOf } = planSlots(dispatches, sizes);
-  const scratchBytes = slots.reduce((total, { bytes }) => total + bytes, 0);
+  const textures = planTextures(dispatches, filled);
+  const scratchBytes = slots.reduce((total, { bytes }) => total + bytes, 0) +
+    textures.slots.reduce((total, slot) => total + textureBytes(slot), 0);
   const program = {
     label: options.label,
     dispatches,
+    origins,
     arguments: argumentIds.map((id): BufferRef => `%${id}`),
     results,
     slots,
     slotOf,
     sizes,
+    textures,
     scratchBytes,
     largest: { what: typeOf(graph.avals, largest[0]) ?? "scratch", bytes: largest[1] },
   };
@@ -138,20 +150,23 @@ function planTakeovers(
   const free = argumentIds.map((id, argument) => ({ id, argument }))
     .filter(({ id, argument }) => donated[argument] && !graph.outputs.includes(id));
   const taken = new Map<ValueId, Takeover>();
-  for (const id of new Set(graph.outputs)) {
-    const time = madeIn.get(id);
-    if (time === undefined) continue;
-    const group = fusion.groups[time]!;
-    const place = free.findIndex((other) => {
-      if (bytesOf(graph, other.id) !== bytesOf(graph, id)) return false;
-      const last = lastRead.get(other.id) ?? -1;
-      if (last < time) return true;
-      return last === time && group.kind === "map" && group.reads.get(other.id) === "same" &&
-        graph.avals[other.id]!.dtype === graph.avals[id]!.dtype;
-    });
-    if (place < 0) continue;
-    const [{ id: argumentId, argument }] = free.splice(place, 1) as [{ id: ValueId; argument: number }];
-    taken.set(id, { argument, inPlace: lastRead.get(argumentId) === time });
+  // First those in place: fusion counts on them to stay within the buffers a kernel may bind.
+  for (const inPlace of [true, false]) {
+    for (const id of new Set(graph.outputs)) {
+      const time = madeIn.get(id);
+      if (time === undefined || taken.has(id)) continue;
+      const group = fusion.groups[time]!;
+      const place = free.findIndex((other) => {
+        if (bytesOf(graph, other.id) !== bytesOf(graph, id)) return false;
+        const last = lastRead.get(other.id) ?? -1;
+        if (!inPlace) return last < time;
+        return last === time && group.kind === "map" && group.reads.get(other.id) === "same" &&
+          graph.avals[other.id]!.dtype === graph.avals[id]!.dtype;
+      });
+      if (place < 0) continue;
+      const [{ argument }] = free.splice(place, 1) as [{ id: ValueId; argument: number }];
+      taken.set(id, { argument, inPlace });
+    }
   }
   return taken;
 }
@@ -180,10 +195,15 @@ function typeOf(avals: readonly Aval[], buffer: BufferRef): string | undefined {
 }
 
 function print(
-  { label, dispatches, results, slots, slotOf, scratchBytes }: Omit<Program, "toString">,
+  { label, dispatches, results, slots, slotOf, textures, scratchBytes }: Omit<Program, "toString">,
   avals: readonly Aval[],
 ): string {
   const nameOf = (buffer: BufferRef) => {
+    const texture = textures.slotOf.get(buffer);
+    if (texture !== undefined) {
+      const { width, height } = textures.slots[texture]!;
+      return `${buffer} ${width} x ${height} texels in texture ${texture}`;
+    }
     const slot = slotOf.get(buffer);
     const name = [buffer, typeOf(avals, buffer) ?? []].flat().join(" ");
     return slot === undefined ? name : `${name} in slot ${slot}`;
@@ -197,7 +217,9 @@ function print(
   });
   const takeovers = results.filter((result) => result.from === "kernel" && result.takes !== null).length;
   return [
-    `program ${label}: ${dispatches.length} dispatches, ${slots.length} slots, ${scratchBytes} bytes of scratch, ${takeovers} buffers taken over`,
+    `program ${label}: ${dispatches.length} dispatches, ${slots.length} slots, ${
+      textures.slots.length > 0 ? `${textures.slots.length} textures, ` : ""
+    }${scratchBytes} bytes of scratch, ${takeovers} buffers taken over`,
     ...lines,
   ].join("\n");
 }

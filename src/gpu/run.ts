@@ -3,63 +3,20 @@
  *
  * @module
  */
-import { CompileError } from "../core/errors.ts";
 import type { Executable, Storage } from "../core/runtime.ts";
+import type { DispatchTimer } from "./dispatch_timer.ts";
 import type { BufferRef } from "./module.ts";
+import type { Pipelines } from "./pipelines.ts";
 import { expectBindable, type GpuStorage, type Pool } from "./pool.ts";
 import type { Program, Result } from "./program.ts";
 
 interface Place {
-  readonly buffer: GPUBuffer;
+  readonly resource: GPUBindingResource;
   readonly id: number;
 }
 
 /** Bind groups kept for each dispatch. Buffers alternate between few places in a steady state. */
 const BIND_GROUPS_KEPT = 8;
-
-/** Compiles WGSL to pipelines, once for each text. */
-export class Pipelines {
-  readonly #device: GPUDevice;
-  readonly #byText = new Map<string, GPUComputePipeline>();
-
-  /** @param device Where pipelines live. */
-  constructor(device: GPUDevice) {
-    this.#device = device;
-  }
-
-  /** The pipeline of a module. A module that does not compile is reported by `onError`. */
-  get(label: string, wgsl: string, onError: (error: CompileError) => void): GPUComputePipeline {
-    const known = this.#byText.get(wgsl);
-    if (known) return known;
-    this.#device.pushErrorScope("validation");
-    const module = this.#device.createShaderModule({ label, code: wgsl });
-    const pipeline = this.#device.createComputePipeline({
-      label,
-      layout: "auto",
-      compute: { module, entryPoint: "main" },
-    });
-    this.#device.popErrorScope().then((error) => {
-      if (error) onError(compileError(label, wgsl, error.message));
-    });
-    this.#byText.set(wgsl, pipeline);
-    return pipeline;
-  }
-
-  /** Number of distinct pipelines. */
-  get size(): number {
-    return this.#byText.size;
-  }
-}
-
-function compileError(label: string, wgsl: string, message: string): CompileError {
-  const numbered = wgsl.split("\n").map((line, i) => `${String(i + 1).padStart(4)}  ${line}`).join("\n");
-  return new CompileError("compile/wgsl", {
-    summary: `Cannot compile kernel ${label}: this is a bug of Switchyard`,
-    facts: [["message", message.split("\n").join("\n           ")]],
-    fix: "report it with the kernel text below\n" + numbered,
-    details: { label, wgsl, message },
-  });
-}
 
 /** What running needs from the runtime. */
 export interface RunContext {
@@ -69,6 +26,8 @@ export interface RunContext {
   readonly pool: Pool;
   /** Its pipelines. */
   readonly pipelines: Pipelines;
+  /** Times every dispatch, while work is profiled. */
+  timer: DispatchTimer | null;
   /** Reports an error found later. */
   fail(error: Error): void;
   /** Throws if the device is lost or an error was found, else notes what is about to run. */
@@ -81,9 +40,10 @@ export interface RunContext {
 export function executableOf(program: Program, context: RunContext): Executable {
   const { device, pool, pipelines } = context;
   expectBindable(device, `${program.largest.what} in ${program.label}`, program.largest.bytes);
-  const steps = program.dispatches.map((dispatch) => ({
+  const compiled = pipelines.getAll(program.dispatches, context.fail);
+  const steps = program.dispatches.map((dispatch, i) => ({
     dispatch,
-    pipeline: pipelines.get(dispatch.label, dispatch.wgsl, context.fail),
+    pipeline: compiled[i]!,
     groups: new Map<string, GPUBindGroup>(),
   }));
 
@@ -94,7 +54,7 @@ export function executableOf(program: Program, context: RunContext): Executable 
     if (step.groups.size >= BIND_GROUPS_KEPT) step.groups.delete(step.groups.keys().next().value!);
     const group = device.createBindGroup({
       layout: step.pipeline.getBindGroupLayout(0),
-      entries: places.map(({ buffer }, binding) => ({ binding, resource: { buffer } })),
+      entries: places.map(({ resource }, binding) => ({ binding, resource })),
     });
     step.groups.set(key, group);
     return group;
@@ -104,9 +64,13 @@ export function executableOf(program: Program, context: RunContext): Executable 
     context.begin(program.label);
     const args = inputs as readonly GpuStorage[];
     const places = new Map<BufferRef, Place>();
-    program.arguments.forEach((buffer, i) => places.set(buffer, args[i]!));
+    program.arguments.forEach((buffer, i) => places.set(buffer, placeOfStorage(args[i]!)));
     program.slots.forEach(({ bytes }, i) => pool.slot(i, bytes));
-    for (const [buffer, index] of program.slotOf) places.set(buffer, pool.slot(index, program.slots[index]!.bytes));
+    for (const [buffer, index] of program.slotOf) {
+      places.set(buffer, placeOfStorage(pool.slot(index, program.slots[index]!.bytes)));
+    }
+    const textures = pool.textures(program.textures.slots);
+    for (const [name, index] of program.textures.slotOf) places.set(name, textures[index]!);
     const owners = ownersOf(program.results, donated);
     const taken = new Set(owners);
     const isFresh = (_: unknown, i: number) => owners[i] === null;
@@ -115,20 +79,22 @@ export function executableOf(program: Program, context: RunContext): Executable 
     const copies: { from: GPUBuffer; to: GPUBuffer; bytes: number }[] = [];
     program.results.forEach((result, i) => {
       const output = outputs[i]!;
-      if (result.from === "kernel") places.set(result.buffer, output);
+      if (result.from === "kernel") places.set(result.buffer, placeOfStorage(output));
       else if (owners[i] === null) {
         const { buffer } = result.from === "argument" ? args[result.argument]! : outputs[result.result]!;
         copies.push({ from: buffer, to: output.buffer, bytes: result.bytes });
       }
     });
+    function record(pass: GPUComputePassEncoder, step: (typeof steps)[number]): void {
+      pass.setPipeline(step.pipeline);
+      pass.setBindGroup(0, bindGroupFor(step, step.dispatch.bindings.map(({ buffer }) => placeOf(places, buffer))));
+      pass.dispatchWorkgroups(...step.dispatch.workgroups);
+    }
     const encoder = device.createCommandEncoder({ label: program.label });
-    if (steps.length > 0) {
+    if (context.timer !== null) recordTimed(context.timer, encoder, record);
+    else if (steps.length > 0) {
       const pass = encoder.beginComputePass({ label: program.label });
-      for (const step of steps) {
-        pass.setPipeline(step.pipeline);
-        pass.setBindGroup(0, bindGroupFor(step, step.dispatch.bindings.map(({ buffer }) => placeOf(places, buffer))));
-        pass.dispatchWorkgroups(...step.dispatch.workgroups);
-      }
+      for (const step of steps) record(pass, step);
       pass.end();
     }
     for (const { from, to, bytes } of copies) encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
@@ -139,7 +105,24 @@ export function executableOf(program: Program, context: RunContext): Executable 
     });
     return outputs;
   }
+
+  /** Records each dispatch by itself, timed, after the driver was given all of them to compile. */
+  function recordTimed(
+    timer: DispatchTimer,
+    encoder: GPUCommandEncoder,
+    record: (pass: GPUComputePassEncoder, step: (typeof steps)[number]) => void,
+  ): void {
+    pipelines.warmUp(steps.map(({ pipeline, dispatch: { bindings } }) => ({ pipeline, bindings })));
+    steps.forEach((step, i) => {
+      const what = { program: program.label, dispatch: step.dispatch, origin: program.origins[i]! };
+      timer.record(what, encoder, (pass) => record(pass, step));
+    });
+  }
   return { run, toString: () => program.toString() };
+}
+
+function placeOfStorage({ buffer, id }: Pick<GpuStorage, "buffer" | "id">): Place {
+  return { resource: { buffer }, id };
 }
 
 /** For each result the donated argument whose buffer it takes over, or null. */

@@ -7,11 +7,12 @@
  *   u32 input  i: `ldu{i}(element: u32) -> u32`
  *   f32 output i: `st{i}(element: u32, value: f32)` or `st{i}v(element: u32, value: vec4<f32>)`
  *   f32 output i read back by the same workgroup: `rd{i}(element)` or `rd{i}v(element)`
+ *   texture    i: `tx{i}v(x: u32, y: u32) -> vec4<f32>` or `tw{i}v(x: u32, y: u32, value: vec4<f32>)`, not both
  * One kernel uses an operand in its scalar form or in its vec4 form, never in both, so one binding is enough.
  *
  * @module
  */
-import type { AdapterTraits, KernelContext, Operand as TensorOperand } from "../core/kernel.ts";
+import type { AdapterTraits, KernelContext, Operand as TensorOperand, TextureOperand } from "../core/kernel.ts";
 
 /** Which class of adapter a kernel is laid out for. */
 export type Variant = "software" | "hardware";
@@ -73,6 +74,7 @@ export function ceilDiv(a: number, b: number): number {
  * Dispatches a generated kernel: binds its accessors to operands, so that fused producers and consumers are inlined.
  *
  * @param inputs Operands in accessor order; `null` where the kernel does not touch the accessor.
+ * @param textures Textures in accessor order; `null` where the kernel does not touch the accessor.
  */
 export function dispatchKernelText(
   kernel: KernelContext,
@@ -80,6 +82,7 @@ export function dispatchKernelText(
   text: KernelText,
   inputs: readonly (TensorOperand | null)[],
   outputs: readonly (TensorOperand | null)[],
+  textures: readonly (TextureOperand | null)[] = [],
 ): void {
   const source = text.preludes + text.body;
   const uses = (name: string) => new RegExp(`\\b${name}\\(`).test(source);
@@ -109,6 +112,15 @@ export function dispatchKernelText(
         }
         if (uses(`rd${i}`)) lines.push(`fn rd${i}(at: u32) -> f32 { return ${code.load(operand, "at")}; }`);
         if (uses(`rd${i}v`)) lines.push(`fn rd${i}v(at: u32) -> vec4<f32> { return ${code.load(operand, "at", 4)}; }`);
+      });
+      textures.forEach((texture, i) => {
+        if (!texture) return;
+        if (uses(`tx${i}v`)) {
+          lines.push(`fn tx${i}v(x: u32, y: u32) -> vec4<f32> { return ${code.texel(texture, "x", "y")}; }`);
+        }
+        if (uses(`tw${i}v`)) {
+          lines.push(`fn tw${i}v(x: u32, y: u32, value: vec4<f32>) { ${code.setTexel(texture, "x", "y", "value")} }`);
+        }
       });
       return [...lines, text.preludes].join("\n");
     },

@@ -10,7 +10,7 @@ import { hostFill } from "../core/host.ts";
 import { definePrimitive, type HostArray, type Primitive } from "../core/primitive.ts";
 import { type Aval, broadcastShapes, formatAval, sameShape, type Shape, sizeOf } from "../core/shape.ts";
 import { apply, type Tensor } from "../core/tensor.ts";
-import { type MatmulAttrs, matmulLowering, matmulSizes } from "./matmul_kernel.ts";
+import { type MatmulAttrs, matmulLowering, matmulSizes } from "./matmul_lowering.ts";
 
 function shapeRule([a, b]: readonly Aval[], attrs: MatmulAttrs): readonly Aval[] {
   const { transA, transB } = attrs;

@@ -54,9 +54,6 @@ export function registerTile(tile: RegisterTile): string {
   }
   text += `for (var ${k} = ${tile.start}; ${k} < ${tile.end}; ${k} += ${step}u) {\n`;
   if (tile.prepare) { for (let index = 0; index < step; index++) text += tile.prepare(depthAt(index), index); }
-  if (a.along === "depth") {
-    text += times(rows, (r) => `let ${name}a${r} = ${a.load}v(${a.index(r, k)});\n`);
-  }
   // Columns adjacent along the depth are loaded as four vec4 and transposed: on scalarizing compilers that is free.
   if (b.along === "depth") {
     text += times(columns * 4, (n) => `let ${name}t${n} = ${b.load}v(${b.index(n, k)});\n`);
@@ -66,8 +63,6 @@ export function registerTile(tile: RegisterTile): string {
     const part = COMPONENTS[index]!;
     if (a.along === "tile") {
       text += times(rows / 4, (g) => `let ${name}a${index}_${g} = ${a.load}v(${a.index(g * 4, at)});\n`);
-    } else if (a.along === "none") {
-      text += times(rows, (r) => `let ${name}a${index}_${r} = ${a.load}(${a.index(r, at)});\n`);
     }
     for (let c = 0; c < columns; c++) {
       const value = b.along === "tile"
@@ -77,13 +72,23 @@ export function registerTile(tile: RegisterTile): string {
         : `vec4<f32>(${[0, 1, 2, 3].map((j) => `${b.load}(${b.index(c * 4 + j, at)})`).join(", ")})`;
       text += `let ${name}b${index}_${c} = ${value};\n`;
     }
-    for (let r = 0; r < rows; r++) {
-      const value = a.along === "depth"
-        ? `${name}a${r}.${part}`
-        : a.along === "tile"
-        ? `${name}a${index}_${r >> 2}.${COMPONENTS[r & 3]!}`
-        : `${name}a${index}_${r}`;
-      text += times(columns, (c) => `${name}_${r}_${c} += ${value} * ${name}b${index}_${c};\n`);
+  }
+  // One accumulator after the other, not one depth after the other: they do not fit into registers all together, and
+  // this way each is fetched and put back once in an iteration (measured: up to twice as fast).
+  for (let r = 0; r < rows; r++) {
+    if (a.along === "depth") text += `let ${name}a${r} = ${a.load}v(${a.index(r, k)});\n`;
+    if (a.along === "none") {
+      text += times(step, (index) => `let ${name}a${index}_${r} = ${a.load}(${a.index(r, depthAt(index))});\n`);
+    }
+    for (let c = 0; c < columns; c++) {
+      for (let index = 0; index < step; index++) {
+        const value = a.along === "depth"
+          ? `${name}a${r}.${COMPONENTS[index]!}`
+          : a.along === "tile"
+          ? `${name}a${index}_${r >> 2}.${COMPONENTS[r & 3]!}`
+          : `${name}a${index}_${r}`;
+        text += `${name}_${r}_${c} += ${value} * ${name}b${index}_${c};\n`;
+      }
     }
   }
   return text + "}\n";

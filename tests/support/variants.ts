@@ -8,14 +8,17 @@ import { installRuntime, type Runtime } from "../../src/core/runtime.ts";
 import { webGpuRuntime } from "../../src/gpu/device.ts";
 
 /** The classes of adapters kernels are laid out for. */
-export type AdapterClass = "software" | "hardware";
+export type AdapterClass = "software" | "software with textures" | "hardware";
 
-/** Both classes. */
+/** The classes that kernels differ in which never use textures. */
 export const ADAPTER_CLASSES: readonly AdapterClass[] = ["software", "hardware"];
 
-const runtimes = new Map<AdapterClass, Promise<Runtime>>();
+/** The classes that kernels differ in which may copy operands to textures. */
+export const TEXTURE_CLASSES: readonly AdapterClass[] = ["software", "software with textures", "hardware"];
 
-async function start(adapterClass: AdapterClass): Promise<Runtime> {
+const runtimes = new Map<string, Promise<Runtime>>();
+
+async function start(adapterClass: AdapterClass, textureSide: number | undefined): Promise<Runtime> {
   const adapter = (await navigator.gpu.requestAdapter())!;
   const { maxStorageBuffersPerShaderStage, maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
   const device = await adapter.requestDevice({
@@ -23,19 +26,34 @@ async function start(adapterClass: AdapterClass): Promise<Runtime> {
   });
   return webGpuRuntime(device, {
     name: `this adapter as ${adapterClass}`,
-    software: adapterClass === "software",
+    software: adapterClass !== "hardware",
     f16: false,
     // What every adapter has, so that a kernel that needs more fails here and not at a user's.
     workgroupBytes: 16384,
     workgroupInvocations: 256,
     storageBuffers: 32,
+    // Small products, as tests have them, would not use textures by themselves.
+    ...(adapterClass === "software with textures"
+      ? { textureSide: textureSide ?? device.limits.maxTextureDimension2D, tuning: { textureWork: 0 } }
+      : { textureSide: 0 }),
   });
 }
 
+/** How {@linkcode withAdapterClass} deviates from the class. */
+export interface AdapterDeviation {
+  /** Largest side of a texture, for values that do not fit into one stripe; the adapter's own by default. */
+  readonly textureSide?: number;
+}
+
 /** Runs a function with kernels laid out for a class of adapters, and puts the runtime back that was there. */
-export async function withAdapterClass<T>(adapterClass: AdapterClass, run: () => T | Promise<T>): Promise<T> {
-  if (!runtimes.has(adapterClass)) runtimes.set(adapterClass, start(adapterClass));
-  const previous = installRuntime(await runtimes.get(adapterClass)!);
+export async function withAdapterClass<T>(
+  adapterClass: AdapterClass,
+  run: () => T | Promise<T>,
+  { textureSide }: AdapterDeviation = {},
+): Promise<T> {
+  const key = `${adapterClass} ${textureSide}`;
+  if (!runtimes.has(key)) runtimes.set(key, start(adapterClass, textureSide));
+  const previous = installRuntime(await runtimes.get(key)!);
   try {
     return await run();
   } finally {

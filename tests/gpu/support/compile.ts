@@ -18,6 +18,7 @@ export const SOFTWARE: AdapterTraits = {
   workgroupBytes: 32768,
   workgroupInvocations: 1024,
   storageBuffers: 32,
+  textureSide: 16384,
 };
 
 /** A GPU. */

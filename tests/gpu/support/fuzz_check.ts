@@ -26,6 +26,10 @@ export interface FuzzRuntimes {
   readonly unfused: Runtime;
   /** With few buffers for a kernel. */
   readonly narrow: Runtime;
+  /** With kernels laid out for a GPU. */
+  readonly hardware: Runtime;
+  /** Each without one step of fusion; a program meets one of them. */
+  readonly partial: readonly Runtime[];
 }
 
 type Several = (...args: Tensor[]) => readonly Tensor[];
@@ -135,8 +139,15 @@ function donatable(args: readonly HostArray[], outputs: readonly HostArray[]): n
   });
 }
 
-/** Checks one program in every way. */
-export async function checkProgram(program: RandomProgram, { fused, unfused, narrow }: FuzzRuntimes): Promise<void> {
+/**
+ * Checks one program in every way.
+ *
+ * @param turn Chooses which step of fusion is left out in one of them.
+ */
+export async function checkProgram(program: RandomProgram, runtimes: FuzzRuntimes, turn: number): Promise<void> {
+  const { fused, unfused, narrow, hardware } = runtimes;
+  const step = turn % runtimes.partial.length;
+  const partial = runtimes.partial[step]!;
   const args = drawArguments(program);
   const meaning: Meaning = (noise) => (...tensors) => interpret(program, tensors, noise === undefined ? {} : { noise });
   const f = meaning();
@@ -149,10 +160,18 @@ export async function checkProgram(program: RandomProgram, { fused, unfused, nar
   expectSame("jit without fusion", await on(unfused, () => evaluate(jit(f, { name: "fuzz" }), args)), expected, types);
   expectSame("jit with few buffers", await on(narrow, () => evaluate(jit(f, { name: "fuzz" }), args)), expected, types);
 
+  expectSame("jit for a GPU", await on(hardware, () => evaluate(jit(f, { name: "fuzz" }), args)), expected, types);
+  expectSame(
+    `jit without step ${step} of fusion`,
+    await on(partial, () => evaluate(jit(f, { name: "fuzz" }), args)),
+    expected,
+    types,
+  );
+
   const donate = donatable(args, expected.outputs);
-  const step = jit(f, { name: "fuzz", donate });
+  const donating = jit(f, { name: "fuzz", donate });
   for (const round of [1, 2]) {
-    const donated = await on(fused, () => evaluate(step, args));
+    const donated = await on(fused, () => evaluate(donating, args));
     donated.forEach(({ data }, i) =>
       assertClose(data, compiled[i]!.data, EXACT, `jit donating [${donate}], round ${round}, output ${i}`)
     );
@@ -165,6 +184,12 @@ export async function checkProgram(program: RandomProgram, { fused, unfused, nar
     expectSame(
       "gradient",
       await on(fused, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
+      slopes,
+      types,
+    );
+    expectSame(
+      `gradient without step ${step} of fusion`,
+      await on(partial, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
       slopes,
       types,
     );

@@ -1,17 +1,29 @@
 /**
- * WebGPU runtimes for the fuzz test: as users have it, without fusion, and with the fewest buffers WebGPU allows.
+ * WebGPU runtimes for the fuzz test: as users have it, without fusion or one step of it, with the fewest buffers WebGPU
+ * allows (and products from textures), and with kernels laid out for a GPU.
  *
  * @module
  */
 import type { AdapterTraits } from "../../../src/core/kernel.ts";
 import type { Runtime } from "../../../src/core/runtime.ts";
-import { type InitOptions, webGpuRuntime } from "../../../src/gpu/device.ts";
+import { FUSION_STEPS, type FusionChoice } from "../../../src/gpu/anchors.ts";
+import { webGpuRuntime } from "../../../src/gpu/device.ts";
+import type { AdapterClass } from "../../support/variants.ts";
 import type { FuzzRuntimes } from "./fuzz_check.ts";
+
+/** How a runtime differs from what users have. */
+export interface FuzzRuntimeOptions {
+  /** What is fused. */
+  readonly fusion?: FusionChoice;
+  /** Storage buffers a kernel may bind, 8 by default. */
+  readonly buffers?: number;
+  /** The class of adapters that kernels are laid out for, `"software"` by default. */
+  readonly adapterClass?: AdapterClass;
+}
 
 /** Starts a runtime on a device of its own. */
 export async function startRuntime(
-  options: InitOptions = {},
-  buffers = 8,
+  { fusion = "all", buffers = 8, adapterClass = "software" }: FuzzRuntimeOptions = {},
 ): Promise<Runtime & { readonly device: GPUDevice }> {
   const adapter = await navigator.gpu.requestAdapter();
   if (adapter === null) throw new Error("no WebGPU adapter");
@@ -24,20 +36,26 @@ export async function startRuntime(
   });
   const traits: AdapterTraits = {
     name: adapter.info.description,
-    software: true,
+    software: adapterClass !== "hardware",
     f16,
     workgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
     storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
+    textureSide: device.limits.maxTextureDimension2D,
+    ...(adapterClass === "software with textures" ? { tuning: { textureWork: 0 } } : {}),
   };
-  return webGpuRuntime(device, traits, options);
+  return webGpuRuntime(device, traits, { fusion });
 }
 
-/** Starts the three runtimes. */
+/** Starts all runtimes. */
 export async function startFuzzRuntimes(): Promise<FuzzRuntimes> {
+  const partial: Runtime[] = [];
+  for (const step of FUSION_STEPS) partial.push(await startRuntime({ fusion: { without: [step] }, buffers: 32 }));
   return {
-    fused: await startRuntime({}, 32),
+    fused: await startRuntime({ buffers: 32 }),
     unfused: await startRuntime({ fusion: "none" }),
-    narrow: await startRuntime({}),
+    narrow: await startRuntime({ adapterClass: "software with textures" }),
+    hardware: await startRuntime({ adapterClass: "hardware", buffers: 32 }),
+    partial,
   };
 }

@@ -8,7 +8,8 @@ import type { Program } from "../../../src/gpu/program.ts";
 /** Everything wrong with a program's buffers and kernels, as sentences; none for a good one without empty values. */
 export function programProblems(program: Program, maxBuffers: number): string[] {
   return [
-    ...overlaps(program),
+    ...overlaps(program, "buffers"),
+    ...overlaps(program, "textures"),
     ...unwrittenReads(program),
     ...program.dispatches.flatMap(({ bindings, label }) =>
       bindings.length > maxBuffers ? [`${label} binds ${bindings.length} buffers, more than ${maxBuffers}`] : []
@@ -20,12 +21,16 @@ export function programProblems(program: Program, maxBuffers: number): string[] 
   ];
 }
 
-/** The first and last dispatch that binds each temporary. */
-export function lifetimes(program: Program): Map<string, { first: number; last: number }> {
+/** The first and last dispatch that binds each temporary: buffers, or textures. */
+export function lifetimes(
+  { dispatches, slotOf, textures }: Program,
+  kind: "buffers" | "textures" = "buffers",
+): Map<string, { first: number; last: number }> {
+  const planned = kind === "buffers" ? slotOf : textures.slotOf;
   const found = new Map<string, { first: number; last: number }>();
-  program.dispatches.forEach(({ bindings }, time) => {
+  dispatches.forEach(({ bindings }, time) => {
     for (const { buffer } of bindings) {
-      if (!program.slotOf.has(buffer)) continue;
+      if (!planned.has(buffer)) continue;
       const known = found.get(buffer);
       if (known) known.last = time;
       else found.set(buffer, { first: time, last: time });
@@ -34,12 +39,13 @@ export function lifetimes(program: Program): Map<string, { first: number; last: 
   return found;
 }
 
-function overlaps(program: Program): string[] {
-  const alive = [...lifetimes(program)];
+function overlaps(program: Program, kind: "buffers" | "textures"): string[] {
+  const slotOf = kind === "buffers" ? program.slotOf : program.textures.slotOf;
+  const alive = [...lifetimes(program, kind)];
   return alive.flatMap(([a, mine], i) =>
     alive.slice(i + 1).flatMap(([b, other]) =>
-      program.slotOf.get(a) === program.slotOf.get(b) && mine.first <= other.last && other.first <= mine.last
-        ? [`${a} and ${b} share slot ${program.slotOf.get(a)} while both are alive`]
+      slotOf.get(a) === slotOf.get(b) && mine.first <= other.last && other.first <= mine.last
+        ? [`${a} and ${b} share slot ${slotOf.get(a)} of the ${kind} while both are alive`]
         : []
     )
   );

@@ -1,0 +1,72 @@
+/**
+ * What every kind of kernel needs on its way to a dispatch: names, grids and the text around a body.
+ *
+ * @module
+ */
+import type { Graph, ValueId } from "../core/graph.ts";
+import type { AdapterTraits } from "../core/kernel.ts";
+import { Emitter } from "./emit.ts";
+import type { Fusion, Group } from "./fuse.ts";
+import type { Binding, BufferRef, ModuleWriter } from "./module.ts";
+
+/** One dispatch of a program. */
+export interface Dispatch {
+  /** Name for people and profiles. */
+  readonly label: string;
+  /** The whole module; also the key of the pipeline cache. */
+  readonly wgsl: string;
+  /** Buffers by binding number. */
+  readonly bindings: readonly Binding[];
+  /** Grid. */
+  readonly workgroups: readonly [number, number, number];
+}
+
+const MAX_WORKGROUPS = 65_535;
+
+/** Name of a group: the ops it computes. */
+export function labelOf(group: Group): string {
+  const names = group.members.map((node) => node.primitive.name);
+  return names.length <= 4 ? names.join("+") : `${names.slice(0, 3).join("+")}+${names.length - 3} more`;
+}
+
+/** On a CPU a workgroup is a task: small ones spread few invocations over the cores. */
+export function workgroupSizeFor(threads: number, adapter: AdapterTraits): number {
+  return adapter.software && threads < 8192 ? 8 : 64;
+}
+
+/** Folds a number of workgroups onto two axes, each within the limit. There may be a few more of them then. */
+export function foldGrid(groups: number): [number, number, number] {
+  if (groups <= MAX_WORKGROUPS) return [groups, 1, 1];
+  const columns = Math.ceil(Math.sqrt(groups));
+  return [columns, Math.ceil(groups / columns), 1];
+}
+
+/** Declares `id`, the number of the invocation in a folded grid, and ends those past the last. */
+export function threadHead(threads: number, size: number, columns: number): string {
+  return `let id = (wg.y * ${columns}u + wg.x) * ${size}u + lane;\nif (id >= ${threads}u) { return; }`;
+}
+
+/** An emitter for a group's own members: what others made is loaded. */
+export function emitterFor(graph: Graph, fusion: Fusion, group: Group, module: ModuleWriter): Emitter {
+  const own = new Set(group.members.flatMap((node) => node.outputs));
+  return new Emitter(graph, fusion.producer, module, (id) => fusion.buffered.has(id) && !own.has(id));
+}
+
+/** Name of the buffer that holds a value. */
+export function bufferOf(id: ValueId): BufferRef {
+  return `%${id}`;
+}
+
+/** The dispatch of a body for one invocation each, `id`. */
+export function finish(
+  label: string,
+  module: ModuleWriter,
+  threads: number,
+  adapter: AdapterTraits,
+  body: string,
+): Dispatch {
+  const size = workgroupSizeFor(threads, adapter);
+  const workgroups = foldGrid(Math.ceil(threads / size));
+  const wgsl = module.render([size, 1, 1], threadHead(threads, size, workgroups[0]), body);
+  return { label, wgsl, bindings: module.bindings, workgroups };
+}

@@ -1,0 +1,151 @@
+/**
+ * Times every dispatch of the programs that run while it is installed: with timestamp queries of the device where it has
+ * them, else by waiting for each dispatch on the host.
+ *
+ * @module
+ */
+import type { Dispatch } from "./dispatch.ts";
+import type { Origin } from "./origin.ts";
+
+/** Which clock measures. */
+export type Clock = "device" | "host";
+
+/** One dispatch that ran. */
+export interface TimedDispatch {
+  /** Name of the program. */
+  readonly program: string;
+  /** The kernel and its grid. */
+  readonly dispatch: Dispatch;
+  /** Where it comes from. */
+  readonly origin: Origin;
+  /** Milliseconds from the start of the first dispatch to its start. */
+  readonly startMs: number;
+  /** Milliseconds it took. */
+  readonly ms: number;
+}
+
+interface Waiting extends Pick<TimedDispatch, "program" | "dispatch" | "origin"> {
+  read(): Promise<readonly [start: number, end: number]>;
+}
+
+/** Dispatches whose two queries fit into one set; a set may hold 4096. */
+const PER_SET = 2048;
+const QUERY_BYTES = 8;
+const NANOSECONDS = 1e-6;
+
+/** A stretch of dispatches that share a set of queries. */
+interface QueryBlock {
+  readonly set: GPUQuerySet;
+  readonly resolved: GPUBuffer;
+  readonly staging: GPUBuffer;
+  used: number;
+  times: Promise<BigUint64Array> | null;
+}
+
+/** Collects the times of dispatches. */
+export class DispatchTimer {
+  /** The clock in use. */
+  readonly clock: Clock;
+  readonly #device: GPUDevice;
+  readonly #waiting: Waiting[] = [];
+  readonly #blocks: QueryBlock[] = [];
+
+  /** @param clock `"device"` wants the feature `timestamp-query`. */
+  constructor(device: GPUDevice, clock: Clock) {
+    this.#device = device;
+    this.clock = clock;
+  }
+
+  /**
+   * Records one dispatch in a pass of its own.
+   *
+   * @param encoder Where the program is recorded. The host's clock submits at once instead, and waits.
+   * @param record Records the dispatch into a pass.
+   */
+  record(
+    what: Pick<TimedDispatch, "program" | "dispatch" | "origin">,
+    encoder: GPUCommandEncoder,
+    record: (pass: GPUComputePassEncoder) => void,
+  ): void {
+    const read = this.clock === "device" ? this.#onDevice(encoder, record) : this.#onHost(record);
+    this.#waiting.push({ ...what, read });
+  }
+
+  #onHost(record: (pass: GPUComputePassEncoder) => void): Waiting["read"] {
+    const encoder = this.#device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    record(pass);
+    pass.end();
+    const commands = encoder.finish();
+    this.#wait();
+    const start = performance.now();
+    this.#device.queue.submit([commands]);
+    this.#wait();
+    const end = performance.now();
+    return () => Promise.resolve([start, end]);
+  }
+
+  /** In Deno, asking for the end of submitted work blocks until the device is idle. */
+  #wait(): void {
+    this.#device.queue.onSubmittedWorkDone().catch(() => {});
+  }
+
+  #onDevice(encoder: GPUCommandEncoder, record: (pass: GPUComputePassEncoder) => void): Waiting["read"] {
+    const block = this.#block();
+    const first = 2 * block.used++;
+    const timestampWrites = {
+      querySet: block.set,
+      beginningOfPassWriteIndex: first,
+      endOfPassWriteIndex: first + 1,
+    };
+    const pass = encoder.beginComputePass({ timestampWrites });
+    record(pass);
+    pass.end();
+    return async () => {
+      const times = await (block.times ??= this.#resolve(block));
+      return [Number(times[first]!) * NANOSECONDS, Number(times[first + 1]!) * NANOSECONDS];
+    };
+  }
+
+  #block(): QueryBlock {
+    const last = this.#blocks.at(-1);
+    if (last !== undefined && last.used < PER_SET) return last;
+    const size = 2 * PER_SET * QUERY_BYTES;
+    const block: QueryBlock = {
+      set: this.#device.createQuerySet({ type: "timestamp", count: 2 * PER_SET }),
+      resolved: this.#device.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC }),
+      staging: this.#device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST }),
+      used: 0,
+      times: null,
+    };
+    this.#blocks.push(block);
+    return block;
+  }
+
+  async #resolve({ set, resolved, staging, used }: QueryBlock): Promise<BigUint64Array> {
+    const encoder = this.#device.createCommandEncoder();
+    encoder.resolveQuerySet(set, 0, 2 * used, resolved, 0);
+    encoder.copyBufferToBuffer(resolved, 0, staging, 0, 2 * used * QUERY_BYTES);
+    this.#device.queue.submit([encoder.finish()]);
+    await staging.mapAsync(GPUMapMode.READ, 0, 2 * used * QUERY_BYTES);
+    return new BigUint64Array(staging.getMappedRange(0, 2 * used * QUERY_BYTES).slice(0));
+  }
+
+  /** Waits for the device, and returns what ran, in order. */
+  async finish(): Promise<readonly TimedDispatch[]> {
+    const found: TimedDispatch[] = [];
+    let origin: number | null = null;
+    for (const { read, ...what } of this.#waiting) {
+      const [start, end] = await read();
+      origin ??= start;
+      // A device's clock may be coarse, and where it was reset in between, it says nothing.
+      found.push({ ...what, startMs: Math.max(0, start - origin), ms: Math.max(0, end - start) });
+    }
+    for (const { set, resolved, staging } of this.#blocks) {
+      set.destroy();
+      resolved.destroy();
+      staging.destroy();
+    }
+    return found;
+  }
+}

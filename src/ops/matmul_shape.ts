@@ -1,0 +1,81 @@
+/**
+ * Shapes of batched matrix products, how they are cut into tiles, and what the kernels of all adapters share.
+ *
+ * Letters: B batch, M rows, N columns, K depth, S depth splits. A is [B|1, M, K] (or [B|1, K, M]), B is [B|1, K, N]
+ * (or [B|1, N, K]), C is [S, B, M, N].
+ *
+ * @module
+ */
+import type { TileChoice } from "../core/kernel.ts";
+import { ceilDiv, type KernelText, linearGrid, type Variant } from "./kernel_text.ts";
+import type { TextureMatrix } from "./texture_matrix.ts";
+
+/** Shape and layout of a batched product. */
+export interface MatmulShape {
+  readonly batch: number;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  /** "N": A is [M, K]; "T": A is [K, M]. */
+  readonly layoutA: "N" | "T";
+  /** "N": B is [K, N]; "T": B is [N, K]. */
+  readonly layoutB: "N" | "T";
+  /** Which operands carry the batch dimension; the other is shared by all batches. */
+  readonly batched: "both" | "a" | "b";
+}
+
+/** How the operands of a product lie in textures. */
+export interface MatmulTextures {
+  /** The left operand as it is stored: [M, K], or [K, M]. */
+  readonly a: TextureMatrix;
+  /** The right operand as it is stored: [K, N], or [N, K]. */
+  readonly b: TextureMatrix;
+}
+
+/** Register tile of the software variant. */
+export interface MatmulTile extends TileChoice {
+  /** Which tile index runs fastest over the workgroups. */
+  readonly order: "rows" | "columns";
+}
+
+/** How a product is cut up; what is left out is chosen from the shape. */
+export interface MatmulOptions {
+  readonly variant: Variant;
+  readonly splits?: number;
+  readonly tile?: MatmulTile;
+  /** Software only: operands are read from textures 0 and 1, not from inputs. */
+  readonly textures?: MatmulTextures;
+}
+
+/** Operands of every product by their names in the kernels. */
+export const OPERANDS: Pick<KernelText, "inputs" | "outputs"> = {
+  inputs: [{ name: "a", kind: "f32" }, { name: "b", kind: "f32" }],
+  outputs: [{ name: "c", kind: "f32" }],
+};
+
+/** Declares the tile coordinates `tn`, `tm`, `batch`, `split`, the operand offsets `a0`, `b0`, `c0` and the depth range. */
+export function header(
+  shape: MatmulShape,
+  splits: number,
+  tilesM: number,
+  tilesN: number,
+  order: MatmulTile["order"],
+  step: number,
+): { readonly text: string; readonly workgroups: KernelText["workgroups"] } {
+  const { batch, m, n, k, batched } = shape;
+  const grid = linearGrid(tilesM * tilesN * batch * splits, "tile");
+  const inner = order === "columns" ? tilesN : tilesM;
+  const [fast, slow] = order === "columns" ? ["tn", "tm"] : ["tm", "tn"];
+  const depth = ceilDiv(ceilDiv(k, splits), step) * step;
+  const text = grid.text +
+    `let ${fast} = tile % ${inner}u;\nlet ${slow} = (tile / ${inner}u) % ${tilesM * tilesN / inner}u;\n` +
+    `let batch = (tile / ${tilesM * tilesN}u) % ${batch}u;\nlet split = tile / ${tilesM * tilesN * batch}u;\n` +
+    `let a0 = ${batched === "b" ? "0u" : `batch * ${m * k}u`};\nlet b0 = ${
+      batched === "a" ? "0u" : `batch * ${k * n}u`
+    };\n` +
+    `let c0 = (split * ${batch}u + batch) * ${m * n}u;\n` +
+    (splits === 1
+      ? `let first = 0u;\nlet last = ${k}u;\n`
+      : `let first = min(split * ${depth}u, ${k}u);\nlet last = min(first + ${depth}u, ${k}u);\n`);
+  return { text, workgroups: grid.workgroups };
+}

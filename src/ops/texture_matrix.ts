@@ -1,0 +1,123 @@
+/**
+ * Matrices in textures: on software adapters a kernel reads four elements from a texture for a fraction of what a load
+ * from a buffer costs, so operands of large products are copied to one first.
+ *
+ * A batch of matrices [B, R, C] lies in texels of four neighbors of a row. Rows are padded with zeros to a multiple of
+ * four elements, matrices to a multiple of four rows, so that a product may walk either axis four elements at a time
+ * without looking for the end. Row r of matrix b is line b * R' + r of the texture; lines past its height go on in a
+ * second stripe beside the first, and so on. One such texture serves a value as left and as right operand, transposed
+ * or not.
+ *
+ * @module
+ */
+import type { KernelContext, Operand, TextureOperand } from "../core/kernel.ts";
+import { ceilDiv, COMPONENTS, dispatchKernelText, type KernelText, linearGrid } from "./kernel_text.ts";
+
+/** How a batch of matrices lies in a texture. */
+export interface TextureMatrix {
+  /** Number of matrices. */
+  readonly batch: number;
+  /** Rows of one matrix. */
+  readonly rows: number;
+  /** Elements of a row. */
+  readonly columns: number;
+  /** Texels of a row. */
+  readonly texels: number;
+  /** Lines from one matrix to the next. */
+  readonly lines: number;
+  /** Texels from one stripe to the next. */
+  readonly stripe: number;
+  /** Lines of a stripe. */
+  readonly height: number;
+  /** Stripes side by side. */
+  readonly stripes: number;
+}
+
+/** Lines that a stripe of one long matrix is a multiple of: no tile of a product lies across two stripes then. */
+const STRIPE_LINES = 128;
+/** Rows a multiple of this many texels long are padded: lines a large power of two apart compete for the same cache. */
+const CROWDED_TEXELS = 32;
+/** Texels of such a padding: one line of the cache. */
+const PADDING_TEXELS = 4;
+/** Texels that a texture may have: 256 MiB. */
+const MAX_TEXELS = 2 ** 24;
+
+/**
+ * Lays a batch of matrices out in a texture.
+ *
+ * @param side Largest side of a texture.
+ * @returns The layout, or null if the texture would be too large.
+ */
+export function textureMatrix(
+  { batch, rows, columns }: Pick<TextureMatrix, "batch" | "rows" | "columns">,
+  side: number,
+): TextureMatrix | null {
+  const texels = ceilDiv(columns, 4);
+  const lines = ceilDiv(rows, 4) * 4;
+  const stripe = texels + (texels % CROWDED_TEXELS === 0 ? PADDING_TEXELS : 0);
+  const total = batch * lines;
+  const most = batch === 1 ? Math.floor(side / STRIPE_LINES) * STRIPE_LINES : Math.floor(side / lines) * lines;
+  if (most === 0) return null;
+  const height = Math.min(total, most);
+  const stripes = ceilDiv(total, height);
+  if (stripes * stripe > side || stripes * stripe * height > MAX_TEXELS) return null;
+  return { batch, rows, columns, texels, lines, stripe, height, stripes };
+}
+
+/** Where a line is, as u32 expressions: the texel its row starts at, and its line in the stripe. */
+export function textureLine({ stripe, height, stripes }: TextureMatrix, line: string): { x: string; y: string } {
+  return stripes === 1
+    ? { x: "0u", y: line }
+    : { x: `((${line}) / ${height}u * ${stripe}u)`, y: `((${line}) % ${height}u)` };
+}
+
+/** Copies a batch of matrices to a texture: input `a`, texture 0. */
+export function textureFill(matrix: TextureMatrix): KernelText {
+  const { batch, rows, columns, texels, lines } = matrix;
+  const count = batch * lines * texels;
+  const perGroup = count < 8192 ? 8 : 64;
+  const grid = linearGrid(ceilDiv(count, perGroup), "group");
+  const load = columns % 4 === 0
+    ? "value = ld0v(at);\n"
+    : COMPONENTS.map((part, j) => `if (q * 4u + ${j}u < ${columns}u) { value.${part} = ld0(at + ${j}u); }\n`).join("");
+  const { x, y } = textureLine(matrix, "line");
+  return {
+    inputs: [{ name: "a", kind: "f32" }],
+    outputs: [],
+    preludes: "",
+    body: `${grid.text}let item = group * ${perGroup}u + lane;\nif (item >= ${count}u) { return; }\n` +
+      `let q = item % ${texels}u;\nlet line = item / ${texels}u;\nvar value = vec4<f32>();\n` +
+      (lines === rows
+        ? `let at = line * ${columns}u + q * 4u;\n${load}`
+        : `let row = line % ${lines}u;\nlet at = (line / ${lines}u * ${rows}u + row) * ${columns}u + q * 4u;\n` +
+          `if (row < ${rows}u) {\n${load}}\n`) +
+      `tw0v(${x} + q, ${y}, value);\n`,
+    workgroupSize: [perGroup, 1, 1],
+    workgroups: grid.workgroups,
+  };
+}
+
+/** A texture that a kernel fills itself with what belongs to an operand. */
+export function textureToFill(
+  kernel: KernelContext,
+  operand: Operand,
+  layout: string,
+  { stripe, stripes, height }: TextureMatrix,
+): TextureOperand {
+  return kernel.texture(operand, layout, { width: stripe * stripes, height }).texture;
+}
+
+/** Name of a layout: equal ones hold the same matrices at the same places. */
+export function layoutName({ batch, rows, columns }: TextureMatrix): string {
+  return `${batch === 1 ? "" : `${batch}x`}${rows}x${columns}`;
+}
+
+/** A texture that holds an operand, filled here unless another kernel of the program has done so. */
+export function textureOf(kernel: KernelContext, operand: Operand, matrix: TextureMatrix): TextureOperand {
+  const { stripe, stripes, height } = matrix;
+  const size = { width: stripe * stripes, height };
+  const name = layoutName(matrix);
+  const { texture, isNew } = kernel.texture(operand, name, size);
+  if (isNew) dispatchKernelText(kernel, `to texture ${name}`, textureFill(matrix), [operand], [], [texture]);
+  return texture;
+}

@@ -177,10 +177,12 @@ export const expandPrimitive: Primitive = definePrimitive<{ shape: Shape }>({
       index: view.at(x!.shape, index.coords().map((c, i) => x!.shape[i] === 1 ? "0u" : c)),
     }],
     lanes(_, [x], output) {
-      const last = output.shape.length - 1;
       if (sizeOf(x!.shape) === 1) return "splat";
-      if (last < 0 || output.shape[last]! % 4 !== 0) return "scattered";
-      return x!.shape[last] === output.shape[last] ? "contiguous" : "splat";
+      // All axes behind the last that stretches, or behind the last that does not, are one run of elements.
+      const stays = output.shape.slice(output.shape.findLastIndex((n, axis) => n !== x!.shape[axis]) + 1);
+      if (stays.length > 0 && sizeOf(stays) % 4 === 0) return "contiguous";
+      const stretches = output.shape.slice(x!.shape.findLastIndex((n) => n !== 1) + 1);
+      return stretches.length > 0 && sizeOf(stretches) % 4 === 0 ? "splat" : "scattered";
     },
   },
 });
@@ -213,8 +215,8 @@ export const transposePrimitive: Primitive = definePrimitive<{ order: readonly n
       return [{ input: 0, index: view.at(x!.shape, order.map((_, axis) => coords[order.indexOf(axis)]!)) }];
     },
     lanes({ order }, _, output) {
-      const last = order.length - 1;
-      return last >= 0 && order[last] === last && output.shape[last]! % 4 === 0 ? "contiguous" : "scattered";
+      const unmoved = output.shape.slice(order.findLastIndex((from, axis) => from !== axis) + 1);
+      return unmoved.length > 0 && sizeOf(unmoved) % 4 === 0 ? "contiguous" : "scattered";
     },
   },
 });

@@ -1,10 +1,13 @@
 /**
- * Check mode: counts what is not finite in the output of every op, and names the first op to blame at the next read.
+ * Check mode: counts what is not finite in the output of every op without being so in its inputs, and names the first op
+ * to blame at the next read. An infinity may pass through (a mask that is added to scores); what makes one, or makes
+ * it NaN, is to blame.
+ *
  * The counts ride along with that read, so a checked step has no extra round trip and works with donation.
  *
  * @module
  */
-import { castTo, iota, reshapeTo, sumOver } from "./arithmetic.ts";
+import { castTo, expandTo, iota, reshapeTo, sumOver } from "./arithmetic.ts";
 import { type HostData, isFloat } from "./dtype.ts";
 import { NonFiniteError } from "./errors.ts";
 import { coordinatesOf, hostMap, hostReduce } from "./host.ts";
@@ -14,17 +17,45 @@ import { type Aval, formatAval, sizeOf } from "./shape.ts";
 import { apply, type OpNode, type Tensor } from "./tensor.ts";
 import { nodesBehind } from "./walk.ts";
 
-const nonFinitePrimitive: Primitive = definePrimitive<null>({
-  name: "nonFinite",
+/** How bad an element is: 0 finite, 1 infinite, 2 NaN. */
+const severityPrimitive: Primitive = definePrimitive<null>({
+  name: "severity",
   kind: "discrete",
   shape: ([x]) => [{ shape: x!.shape, dtype: "u32" }],
-  host: ([x]) => [hostMap([x!], (v) => Number.isFinite(v) ? 0 : 1, "u32")],
+  host: ([x]) => [hostMap([x!], (v) => Number.isNaN(v) ? 2 : Number.isFinite(v) ? 0 : 1, "u32")],
   // Exponent bits: comparing a value with itself is false for NaN on some adapters, as WGSL permits.
   lower: {
     as: "expr",
-    cost: 2,
-    wgsl: ([x], _, { t }) => `select(${t}(0), ${t}(1), (bitcast<${t}>(${x}) & ${t}(0x7f800000u)) == ${t}(0x7f800000u))`,
+    cost: 4,
+    wgsl: ([x], _, { t }) => {
+      const bits = `(bitcast<${t}>(${x}) & ${t}(0x7fffffffu))`;
+      return `(select(${t}(0), ${t}(1), ${bits} >= ${t}(0x7f800000u)) + select(${t}(0), ${t}(1), ${bits} > ${t}(0x7f800000u)))`;
+    },
   },
+});
+
+/** Whether the first is worse than all others: what is not finite was born here. */
+const bornPrimitive: Primitive = definePrimitive<null>({
+  name: "born",
+  kind: "discrete",
+  shape: ([x]) => [x!],
+  host: (all) => [hostMap(all, (own, ...others) => others.every((other) => own > other) && own > 0 ? 1 : 0, "u32")],
+  lower: {
+    as: "expr",
+    wgsl: ([own, ...others], _, { t }) => {
+      const worst = others.reduce((worst, other) => `max(${worst}, ${other})`, `${t}(0)`);
+      return `select(${t}(0), ${t}(1), ${own} > ${worst})`;
+    },
+  },
+});
+
+/** The worst of all elements. */
+const worstPrimitive: Primitive = definePrimitive<null>({
+  name: "worst",
+  kind: "discrete",
+  shape: () => [{ shape: [], dtype: "u32" }],
+  host: ([x]) => [hostReduce(x!, [0], 0, Math.max)],
+  lower: { as: "reduce", axes: () => [0], identity: () => "0u", combine: (a, b) => `max(${a}, ${b})` },
 });
 
 const firstIndexPrimitive: Primitive = definePrimitive<null>({
@@ -62,25 +93,48 @@ export interface FiniteCheck {
 
 /**
  * Builds the counts for the float arguments, and for every float value behind some outputs that an op computes. Ops that
- * only move elements make none, and a constant that is not finite is meant to be so: masks of -Infinity pass.
+ * only move elements make none, and a constant that is not finite is meant to be so: masks of -Infinity pass, chosen or
+ * added.
  */
 export function buildFiniteCheck(args: readonly CheckedArgument[], outputs: readonly Tensor[]): FiniteCheck {
   const counted: Tensor[] = [];
   const values: Checked[] = [];
-  function count(value: Tensor, name: string, op?: Checked["op"]): void {
+  function severity(value: Tensor): Tensor {
+    return apply(severityPrimitive, [reshapeTo(castTo(value, "f32"), [value.size])]);
+  }
+  /** Element by element where the op goes so, otherwise the worst of an input for all elements. */
+  function severityFor(value: Tensor, input: Tensor, isElementwise: boolean): Tensor {
+    const own = severity(input);
+    if (isElementwise) return own;
+    return expandTo(reshapeTo(apply(worstPrimitive, [own]), [1]), [value.size]);
+  }
+  function count(
+    value: Tensor,
+    name: string,
+    from: readonly Tensor[],
+    isElementwise: boolean,
+    op?: Checked["op"],
+  ): void {
     if (!isFloat(value.dtype) || value.size === 0) return;
-    const flags = apply(nonFinitePrimitive, [reshapeTo(castTo(value, "f32"), [value.size])]);
+    const given = from.filter((input) => isFloat(input.dtype) && input.size > 0);
+    const flags = apply(bornPrimitive, [
+      severity(value),
+      ...given.map((input) => severityFor(value, input, isElementwise)),
+    ]);
     const index = iota([value.size], "u32", 0);
     // Finite elements get an index past the end, so that the minimum is the first culprit.
     const place = apply(placeOfPrimitive, [flags, index]);
     counted.push(sumOver(flags, [0]), apply(firstIndexPrimitive, [place]));
     values.push({ name, aval: { shape: value.shape, dtype: value.dtype }, ...(op === undefined ? {} : { op }) });
   }
-  for (const { tensor, name } of args) count(tensor, name);
+  for (const { tensor, name } of args) count(tensor, name, [], true);
   for (const node of nodesBehind(outputs)) {
     const { primitive, site = "unknown" } = node;
     if (node.inputs.length === 0 || primitive.lower.as === "view" || primitive.name === "where") continue;
-    for (const value of node.outputs) count(value, primitive.name, { description: describe(node), site });
+    const isElementwise = primitive.lower.as === "expr";
+    for (const value of node.outputs) {
+      count(value, primitive.name, node.inputs, isElementwise, { description: describe(node), site });
+    }
   }
   return { outputs: counted, values };
 }
@@ -160,7 +214,7 @@ function nonFinite(label: string, { name, aval, op }: Checked, count: number, fi
     facts: [
       ["op", `${op.description}, ${op.site}`],
       ["value", value],
-      ["inputs", "no argument and no op before it had one, so it was born here"],
+      ["inputs", "nothing of the kind in them, so it was born here"],
     ],
     fix: HINTS[name] ?? "check the inputs of this op",
     details,

@@ -4,7 +4,7 @@
  * @module
  */
 import type { DType } from "./dtype.ts";
-import { roundTo } from "./dtype.ts";
+import { isFloat, roundTo } from "./dtype.ts";
 import type { HostArray } from "./primitive.ts";
 import { type Aval, type Shape, sizeOf, stridesOf } from "./shape.ts";
 
@@ -52,7 +52,7 @@ export function hostView(
   });
 }
 
-/** Folds over axes: output has the remaining axes, in order. */
+/** Folds over axes: output has the remaining axes, in order. Integer results wrap to the type, as on a device. */
 export function hostReduce(
   input: HostArray,
   axes: readonly number[],
@@ -63,10 +63,13 @@ export function hostReduce(
   const shape = kept.map((axis) => input.shape[axis]!);
   const strides = stridesOf(shape);
   const data = new Float64Array(sizeOf(shape)).fill(identity);
+  const { dtype } = input;
+  // Wrapped at every step: a float64 would lose the low digits of a long product or sum.
+  const join = isFloat(dtype) ? combine : (a: number, b: number) => roundTo(dtype, combine(a, b));
   for (let i = 0; i < input.data.length; i++) {
     const coords = coordinatesOf(i, input.shape);
     const at = kept.reduce((sum, axis, k) => sum + coords[axis]! * strides[k]!, 0);
-    data[at] = combine(data[at]!, input.data[i]!);
+    data[at] = join(data[at]!, input.data[i]!);
   }
-  return { shape, dtype: input.dtype, data };
+  return { shape, dtype, data };
 }

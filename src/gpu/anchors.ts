@@ -4,15 +4,37 @@
  * @module
  */
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
-import type { Lowering } from "../core/kernel.ts";
+import type { AdapterTraits, Lowering } from "../core/kernel.ts";
 import { sizeOf } from "../core/shape.ts";
+
+/**
+ * One of the things fusion does, which tests switch off one at a time: `rows` joins reductions with what surrounds them,
+ * `epilogues` appends to hand-written kernels and `prologues` prepends, `siblings` joins groups that read each other,
+ * `neighbors` small ones that do not, and `recompute` evaluates cheap arithmetic at each of its readers.
+ */
+export type FusionStep = typeof FUSION_STEPS[number];
+
+/** All of them. */
+export const FUSION_STEPS = ["rows", "epilogues", "prologues", "siblings", "neighbors", "recompute"] as const;
+
+/** What is fused: `"none"` stores every value. */
+export type FusionChoice = "all" | "none" | { readonly without: readonly FusionStep[] };
+
+/** Whether fusion may take a step. */
+export function takesStep(step: FusionStep, choice: FusionChoice | undefined): boolean {
+  return choice === undefined || choice === "all" || (choice !== "none" && !choice.without.includes(step));
+}
 
 /** What fusion has to respect. */
 export interface FuseOptions {
   /** Storage buffers one kernel may bind. */
   readonly maxBuffers: number;
-  /** `"none"` stores every value, for tests that compare. */
-  readonly fusion?: "all" | "none";
+  /** For tests that compare. */
+  readonly fusion?: FusionChoice;
+  /** Arguments whose buffers results may take over: one read and written at the same element is bound once. */
+  readonly donated?: readonly boolean[];
+  /** The adapter, as far as fusion differs: a software one by default. */
+  readonly adapter?: Pick<AdapterTraits, "software">;
 }
 
 /** Cost up to which recomputing a value beats storing and loading it, in additions. */
@@ -35,28 +57,27 @@ export function chooseAnchors(
   for (const node of graph.nodes) {
     for (const id of node.inputs) readers.set(id, [...readers.get(id) ?? [], node]);
     const { lower } = node.primitive;
-    const isOutput = node.outputs.some((id) => outputs.has(id));
-    if (lower.as === "reduce" || lower.as === "kernel" || isOutput || options.fusion === "none") anchored.add(node);
+    const isWanted = node.outputs.some((id) => outputs.has(id)) || (lower.as === "expr" && lower.stored === true);
+    if (lower.as === "reduce" || lower.as === "kernel" || isWanted || options.fusion === "none") anchored.add(node);
   }
   const costs = new Map<ValueId, number>();
   const leaves = new Map<ValueId, ReadonlySet<ValueId>>();
+  const pulled = (id: ValueId) => producer.has(id) && !anchored.has(producer.get(id)!);
+  const measureOne = (node: GraphNode) => {
+    const { lower } = node.primitive;
+    const own = lower.as === "expr" ? lower.cost ?? 1 : 0;
+    costs.set(node.outputs[0]!, node.inputs.reduce((total, id) => total + (pulled(id) ? costs.get(id)! : 1), own));
+    leaves.set(node.outputs[0]!, new Set(node.inputs.flatMap((id) => pulled(id) ? [...leaves.get(id)!] : [id])));
+  };
   const measure = () => {
-    for (const node of graph.nodes) {
-      if (anchored.has(node)) continue;
-      const { lower } = node.primitive;
-      const own = lower.as === "expr" ? lower.cost ?? 1 : 0;
-      const pulled = (id: ValueId) => producer.has(id) && !anchored.has(producer.get(id)!);
-      costs.set(
-        node.outputs[0]!,
-        node.inputs.reduce((total, id) => total + (pulled(id) ? costs.get(id)! : 1), own),
-      );
-      leaves.set(node.outputs[0]!, new Set(node.inputs.flatMap((id) => pulled(id) ? [...leaves.get(id)!] : [id])));
-    }
+    for (const node of graph.nodes) if (!anchored.has(node)) measureOne(node);
   };
   measure();
 
   /** Readers that evaluate a value on their own, looking through pulled values. */
   const uses = new Map<GraphNode, number>();
+  const dear = new Set<GraphNode>();
+  const cheap = takesStep("recompute", options.fusion) ? CHEAP : 0;
   for (const node of graph.nodes.toReversed()) {
     if (anchored.has(node)) continue;
     const id = node.outputs[0]!;
@@ -73,10 +94,17 @@ export function chooseAnchors(
     uses.set(node, count);
     const cost = costs.get(id)!;
     const isArithmetic = node.primitive.lower.as === "expr";
-    if (isArithmetic && cost > CHEAP && (count > 1 || repeated)) anchored.add(node);
+    if (isArithmetic && cost > cheap && (count > 1 || repeated)) {
+      anchored.add(node);
+      dear.add(node);
+    }
   }
-  // Anchoring made what lies behind cheaper: give back what is now cheap to recompute.
-  measure();
+  // Anchoring made what lies behind cheaper: from the front on, give back what is now cheap to recompute.
+  for (const node of graph.nodes) {
+    if (anchored.has(node) && !dear.has(node)) continue;
+    measureOne(node);
+    if (dear.has(node) && costs.get(node.outputs[0]!)! <= cheap) anchored.delete(node);
+  }
   for (const node of graph.nodes) {
     if (node.primitive.lower.as !== "kernel") continue;
     node.inputs.forEach((id, i) => {
@@ -84,7 +112,8 @@ export function chooseAnchors(
       if (made === undefined || anchored.has(made)) return;
       const { prologue } = node.primitive.lower as Extract<Lowering<unknown>, { as: "kernel" }>;
       const arithmetic = (costs.get(id) ?? 0) - (leaves.get(id)?.size ?? 0);
-      const fuses = prologue?.includes(i) && arithmetic <= MAX_PROLOGUE_COST && isContiguous(made);
+      const fuses = takesStep("prologues", options.fusion) && prologue?.includes(i) &&
+        arithmetic <= MAX_PROLOGUE_COST && isContiguous(made);
       if (!fuses && !isRenaming(made)) anchored.add(made);
     });
   }

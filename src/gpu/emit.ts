@@ -8,13 +8,15 @@
  * @module
  */
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
-import type { Index, Lowering, ViewContext } from "../core/kernel.ts";
-import { type Shape, sizeOf } from "../core/shape.ts";
+import type { Index, Lowering, ViewContext, ViewSource } from "../core/kernel.ts";
+import { type Aval, type Shape, sizeOf } from "../core/shape.ts";
 import { type ModuleWriter, wgslType } from "./module.ts";
 
 interface Scope {
   readonly lines: string[];
   readonly names: Map<string, string>;
+  /** Whether the block runs only under a condition, so that nothing may be computed before it instead. */
+  readonly guarded: boolean;
 }
 
 interface Origin {
@@ -33,7 +35,9 @@ export class Emitter {
   readonly #producer: ReadonlyMap<ValueId, GraphNode>;
   readonly #loaded: (id: ValueId) => boolean;
   readonly #module: ModuleWriter;
-  readonly #scopes: Scope[] = [{ lines: [], names: new Map() }];
+  readonly #scopes: Scope[] = [{ lines: [], names: new Map(), guarded: false }];
+  /** Block in which a name is declared, by its depth. Names of the caller, such as `id`, are known everywhere. */
+  readonly #depths = new Map<string, number>();
   readonly #origins = new Map<string, Origin>();
   #row: { readonly row: string; readonly inner: number } | null = null;
   /** Places inside the row of a row kernel, by the text of their linear index, and the reverse. */
@@ -43,6 +47,8 @@ export class Emitter {
   readonly #laneOf = new Map<string, { readonly start: string; readonly lane: "x" | "y" | "z" | "w" }>();
   #count = 0;
   readonly #prefix: string;
+  /** Finds the names made here in an expression. */
+  readonly #names: RegExp;
 
   /**
    * @param loaded Whether a value is read from its buffer rather than evaluated.
@@ -60,6 +66,7 @@ export class Emitter {
     this.#module = module;
     this.#loaded = loaded;
     this.#prefix = prefix;
+    this.#names = new RegExp(`\\b${prefix}\\d+\\b`, "g");
   }
 
   /** The statements so far, of the innermost open block. */
@@ -72,14 +79,33 @@ export class Emitter {
     this.#scopes.at(-1)!.lines.push(text);
   }
 
-  /** A fresh name. */
-  fresh(): string {
-    return `${this.#prefix}${this.#count++}`;
+  /** Declares a variable with its first value, and names it. */
+  variable(type: string, value: string): string {
+    const name = this.#fresh(this.#scopes.length - 1);
+    this.line(`var ${name} = ${type}(${value});`);
+    return name;
+  }
+
+  /** A loop over `index` from a start to before an end. */
+  loop(start: string, end: string, step: number, visit: (index: string) => void): void {
+    const index = this.#fresh(this.#scopes.length);
+    this.#block(`for (var ${index} = ${start}; ${index} < ${end}; ${index} += ${step}u)`, false, () => visit(index));
+  }
+
+  /** Statements that run only under a condition. */
+  when(condition: string, emit: () => void): void {
+    this.#block(`if (${condition})`, true, emit);
+  }
+
+  #fresh(depth: number): string {
+    const name = `${this.#prefix}${this.#count++}`;
+    this.#depths.set(name, depth);
+    return name;
   }
 
   /** Runs `emit` in a block of its own, which sees the names around it, and appends it. */
-  block(head: string, emit: () => void): void {
-    this.#scopes.push({ lines: [], names: new Map() });
+  #block(head: string, guarded: boolean, emit: () => void): void {
+    this.#scopes.push({ lines: [], names: new Map(), guarded });
     emit();
     const { lines } = this.#scopes.pop()!;
     this.line(`${head} {\n${lines.join("\n")}\n}`);
@@ -93,14 +119,25 @@ export class Emitter {
     return undefined;
   }
 
+  /**
+   * The outermost block that knows everything an expression names: what does not change in a loop is computed before it.
+   * Drivers do not all do that, the software one does not.
+   */
+  #homeOf(expression: string): number {
+    let home = Math.max(0, this.#scopes.findLastIndex(({ guarded }) => guarded));
+    for (const [name] of expression.matchAll(this.#names)) home = Math.max(home, this.#depths.get(name) ?? 0);
+    return home;
+  }
+
   /** Names an expression; equal expressions share a name. Plain names and literals stay as they are. */
   bind(expression: string): string {
     if (/^[\w.]+$/.test(expression)) return expression;
     const known = this.#lookup(expression);
     if (known !== undefined) return known;
-    const name = this.fresh();
-    this.line(`let ${name} = ${expression};`);
-    this.#scopes.at(-1)!.names.set(expression, name);
+    const home = this.#homeOf(expression);
+    const name = this.#fresh(home);
+    this.#scopes[home]!.lines.push(`let ${name} = ${expression};`);
+    this.#scopes[home]!.names.set(expression, name);
     return name;
   }
 
@@ -234,7 +271,7 @@ export class Emitter {
     const known = this.#lookup(key) ?? (lanes === 1 ? this.#componentOf(id, place) : undefined);
     if (known !== undefined) return known;
     const name = this.bind(this.#expression(id, index, lanes));
-    this.#scopes.at(-1)!.names.set(key, name);
+    this.#scopes[this.#homeOf(`${name} ${place}`)]!.names.set(key, name);
     return name;
   }
 
@@ -308,20 +345,29 @@ export class Emitter {
     if (lanes === 4 && sources.some(({ input }) => layouts[input] === "scattered")) {
       return this.#apart(node.outputs[0]!, index);
     }
-    const t = wgslType(output.dtype, lanes);
-    let result = sources.at(-1)?.when === undefined && sources.length > 0
-      ? ""
-      : `${t}(${output.dtype === "bool" ? "false" : "0"})`;
-    for (const { input, index: from, when } of sources.toReversed()) {
-      const size = sizeOf(inputs[input]!.shape);
-      // Out of bounds when its condition fails: any element will do, as long as it exists.
-      const safe = when === undefined
-        ? from
-        : this.linear(inputs[input]!.shape, this.bind(`min(${from.linear()}, ${Math.max(0, size - 1)}u)`));
-      const read = layouts[input] === "splat" && lanes === 4
-        ? `${t}(${this.value(node.inputs[input]!, safe, 1)})`
-        : this.value(node.inputs[input]!, safe, lanes);
-      result = when === undefined ? read : `select(${result}, ${read}, ${when})`;
+    const read = ({ input, index: from }: ViewSource) =>
+      layouts[input] === "splat" && lanes === 4
+        ? `${wgslType(output.dtype, 4)}(${this.value(node.inputs[input]!, from, 1)})`
+        : this.value(node.inputs[input]!, from, lanes);
+    const [first] = sources;
+    return first !== undefined && first.when === undefined ? read(first) : this.#firstOf(sources, read, output, lanes);
+  }
+
+  /** The first source whose condition holds, or zero. Branches, because a load costs more than a branch. */
+  #firstOf(
+    sources: readonly ViewSource[],
+    read: (source: ViewSource) => string,
+    output: Aval,
+    lanes: 1 | 4,
+  ): string {
+    const result = this.variable(wgslType(output.dtype, lanes), output.dtype === "bool" ? "false" : "0");
+    const conditions: string[] = [];
+    for (const [i, source] of sources.entries()) {
+      // Not an else: two sources seldom share a branch, and four lanes of a driver that masks them cost the same.
+      const condition = [...conditions.map((before) => `!${before}`), source.when ?? []].flat().join(" && ");
+      this.when(condition, () => this.line(`${result} = ${read(source)};`));
+      if (source.when === undefined) break;
+      if (i + 1 < sources.length) conditions.push(this.bind(source.when));
     }
     return result;
   }
@@ -340,7 +386,6 @@ export class Emitter {
     const wide = lastIsReduced && input.shape[last]! % 4 === 0 ? 4 : lanes;
     const step = lastIsReduced && wide === 4 ? 4 : 1;
     const coords = index.coords();
-    const accumulator = this.fresh();
     const t = wgslType(output.dtype, wide);
     let [start, end] = ["0u", `${length}u`];
     if (parts > 1) {
@@ -348,9 +393,8 @@ export class Emitter {
       start = this.bind(`${coords.at(-1)} * ${part}u`);
       end = this.bind(`min(${start} + ${part}u, ${length}u)`);
     }
-    this.line(`var ${accumulator} = ${t}(${lower.identity(output.dtype)});`);
-    const r = this.fresh();
-    this.block(`for (var ${r} = ${start}; ${r} < ${end}; ${r} += ${step}u)`, () => {
+    const accumulator = this.variable(t, lower.identity(output.dtype));
+    this.loop(start, end, step, (r) => {
       const reduced = this.#split(r, sizes);
       let kept = 0;
       const at = input.shape.map((_, axis) => axes.includes(axis) ? reduced[axes.indexOf(axis)]! : coords[kept++]!);

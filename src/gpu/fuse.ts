@@ -6,8 +6,8 @@
  * one reader), and *anchored* if a group computes it. A group is one dispatch (or one hand-written kernel with its
  * elementwise epilogue). Groups come in three shapes:
  * - map: one invocation for four elements; may hold reductions over leading axes, evaluated by a loop;
- * - row: one invocation for each row of `inner` elements; reductions over trailing axes, what follows from them, and
- *   elementwise work on the whole rows, so that a softmax or a normalization is one kernel;
+ * - row: rows of `inner` elements, each the work of one invocation or of several; reductions over trailing axes, what
+ *   follows from them, and elementwise work on the whole rows, so that a softmax or a normalization is one kernel;
  * - kernel: a hand-written kernel, plus elementwise consumers of its output.
  *
  * @module
@@ -15,8 +15,10 @@
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
 import type { Lowering } from "../core/kernel.ts";
 import { bytesPerElement } from "../core/dtype.ts";
-import { type Shape, sizeOf } from "../core/shape.ts";
-import { chooseAnchors, type FuseOptions } from "./anchors.ts";
+import { sizeOf } from "../core/shape.ts";
+import { chooseAnchors, type FuseOptions, takesStep } from "./anchors.ts";
+import { dependsOn, type Draft, sortDrafts } from "./drafts.ts";
+import { APART, fitsRow, OTHER, type Relation, rowBroadcast, SAME } from "./relations.ts";
 
 export type { FuseOptions };
 
@@ -52,19 +54,14 @@ const ENOUGH_ROWS = 32;
 /** Loop iterations of one invocation; the software adapter silently stops at 65,535. */
 const MAX_ITERATIONS = 65_000;
 
-/** How the element a reader wants relates to the reader's own element. */
-type Relation = { readonly at: "same" } | { readonly at: "row"; readonly inner: number } | { readonly at: "other" };
-const SAME: Relation = { at: "same" };
-const OTHER: Relation = { at: "other" };
+/** Rows that are long enough for several invocations of a hardware adapter, however few there are. */
+const LONG_ROW = 64;
 
-interface Draft {
-  kind: Group["kind"];
-  rows: number;
-  inner: number;
-  members: GraphNode[];
-  deps: Set<Draft>;
-  merged: Draft | null;
-}
+/** Elements up to which independent groups of one domain share a kernel: more are worth a dispatch of their own. */
+const SMALL = 65_536;
+
+/** Loop iterations up to which independent reductions share an invocation. */
+const SHORT = 4096;
 
 /** Groups the nodes of a simplified graph. */
 export function fuse(graph: Graph, options: FuseOptions): Fusion {
@@ -91,7 +88,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     const seen = new Set<string>();
     while (stack.length > 0) {
       const { id, relation } = stack.pop()!;
-      const key = `${id}:${relation.at}${relation.at === "row" ? relation.inner : ""}`;
+      const key = `${id}:${relation.at}${relation.at === "row" ? relation.inner : relation === APART ? "/" : ""}`;
       if (seen.has(key)) continue;
       seen.add(key);
       const made = producer.get(id);
@@ -108,28 +105,14 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
   ): void {
     const { lower } = node.primitive;
     for (const id of node.inputs) {
-      if (lower.as === "expr" || asReduce) stack.push({ id, relation });
-      else if (lower.as === "view" && lower.linear) stack.push({ id, relation });
+      if (lower.as === "expr" || asReduce) {
+        stack.push({ id, relation: lower.as === "expr" && lower.scalar && relation === SAME ? APART : relation });
+      } else if (lower.as === "view" && lower.linear) stack.push({ id, relation });
       else if (lower.as === "view" && node.primitive.name === "expand") {
         const inner = rowBroadcast(graph.avals[id]!.shape, graph.avals[node.outputs[0]!]!.shape);
         stack.push({ id, relation: inner !== null && relation.at === "same" ? { at: "row", inner } : OTHER });
       } else stack.push({ id, relation: OTHER });
     }
-  }
-
-  /** Whether `from` needs `target`'s results. */
-  function dependsOn(from: Draft, target: Draft): boolean {
-    const seen = new Set<Draft>();
-    const stack = [from];
-    while (stack.length > 0) {
-      let at = stack.pop()!;
-      while (at.merged) at = at.merged;
-      if (at === target) return true;
-      if (seen.has(at)) continue;
-      seen.add(at);
-      stack.push(...at.deps);
-    }
-    return false;
   }
 
   /** The shape a draft would have with a node in it, or null if it does not fit. */
@@ -143,8 +126,8 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     const own = [...reads].filter(([id]) => producer.has(id) && find(producer.get(id)!) === draft);
     const size = sizeOfValue(node.outputs[0]!);
     if (lower.as === "reduce") {
-      const inner = trailingLength(node);
-      if (inner === null || inner === 1 || size < ENOUGH_ROWS) return null;
+      const inner = takesStep("rows", options.fusion) ? trailingLength(node) : null;
+      if (inner === null || inner === 1 || !makesRows(size, inner)) return null;
       const asRow = { kind: "row", rows: size, inner } as const;
       if (draft.kind === "row" && (draft.rows !== size || draft.inner !== inner)) return null;
       if (draft.kind === "map" && (draft.rows !== size * inner || draft.members.some(isReduce))) return null;
@@ -155,6 +138,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
         : null;
     }
     if (draft.kind === "row") {
+      if (!takesStep("rows", options.fusion)) return null;
       const full = size === draft.rows * draft.inner;
       if (!full && size !== draft.rows) return null;
       return own.every(([id, relations]) => relations.every((r) => fitsRow(sizeOfValue(id), r, draft, full))) &&
@@ -164,7 +148,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     }
     if (draft.kind === "kernel") {
       const head = draft.members[0]!.primitive.lower;
-      if (head.as !== "kernel" || !head.epilogue) return null;
+      if (head.as !== "kernel" || !head.epilogue || !takesStep("epilogues", options.fusion)) return null;
     }
     return size === draft.rows && own.every(([, relations]) => relations.every((r) => r.at === "same")) &&
         packs(draft, draft, node)
@@ -184,12 +168,56 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     );
   }
 
-  function buffersOf(members: readonly GraphNode[]): number {
+  /** Anchored nodes that read a value, through pulled ones. */
+  const consumers = new Map<ValueId, Set<GraphNode>>();
+  for (const node of anchored) {
+    for (const id of readsOf(node).keys()) consumers.set(id, (consumers.get(id) ?? new Set()).add(node));
+  }
+  const outputs = new Set(graph.outputs);
+  const isDonated = (id: ValueId) => options.donated?.[graph.inputs.indexOf(id)] === true && !outputs.has(id);
+
+  /** Storage buffers a kernel of these members binds. */
+  function buffersOf(shape: Pick<Draft, "kind">, members: readonly GraphNode[]): number {
+    const own = new Set(members);
     const made = new Set(members.flatMap((node) => node.outputs));
-    const outside = new Set<ValueId>();
-    for (const node of members) for (const [id] of readsOf(node)) if (!made.has(id)) outside.add(id);
-    // A buffer read both as scalars and as vec4 is bound twice.
-    return outside.size * 2 + made.size;
+    const isLeaving = (id: ValueId) => outputs.has(id) || [...consumers.get(id) ?? []].some((node) => !own.has(node));
+    const stored = [...made].filter((id) => isLeaving(id) || shape.kind === "kernel");
+    const outside = new Map<ValueId, Relation[]>();
+    for (const node of members) {
+      // The loop of a reduction inside a map kernel reads as wide as it can, whatever others do.
+      const isLoop = shape.kind !== "row" && isReduce(node);
+      for (const [id, relations] of readsOf(node)) {
+        if (!made.has(id)) outside.set(id, [...outside.get(id) ?? [], ...isLoop ? [OTHER] : relations]);
+      }
+    }
+    const isPacked = stored.some((id) => graph.avals[id]!.dtype === "bf16");
+    let count = stored.length;
+    for (const [id, relations] of outside) {
+      const isOneWidth = shape.kind !== "kernel" && !isPacked && (sizeOfValue(id) === 1 ||
+        relations.every((r) => r === SAME || (shape.kind === "row" && r.at === "row")));
+      // A buffer read both as scalars and as vec4 is bound twice.
+      count += isOneWidth ? 1 : 2;
+    }
+    return count - (shape.kind === "map" ? inPlace(stored, outside, own) : 0);
+  }
+
+  /** Results of a map kernel that take over the buffer of a donated argument it reads, which is then bound once. */
+  function inPlace(
+    stored: readonly ValueId[],
+    outside: ReadonlyMap<ValueId, readonly Relation[]>,
+    own: ReadonlySet<GraphNode>,
+  ): number {
+    const free = [...outside].filter(([id, relations]) =>
+      isDonated(id) && relations.every((r) => r === SAME) && [...consumers.get(id)!].every((node) => own.has(node))
+    ).map(([id]) => id);
+    const before = free.length;
+    for (const id of stored.filter((id) => outputs.has(id))) {
+      const place = free.findIndex((other) =>
+        graph.avals[other]!.dtype === graph.avals[id]!.dtype && bytesOf(graph, other) === bytesOf(graph, id)
+      );
+      if (place >= 0) free.splice(place, 1);
+    }
+    return before - free.length;
   }
 
   for (const node of graph.nodes) {
@@ -203,7 +231,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
       if (shape === null) continue;
       if ([...sources].some((other) => other !== draft && dependsOn(other, draft))) continue;
       const members = [...draft.members, node];
-      if (buffersOf(members) > options.maxBuffers || !endsInTime(shape, members)) continue;
+      if (buffersOf(shape, members) > options.maxBuffers || !endsInTime(shape, members)) continue;
       Object.assign(draft, shape);
       draft.members.push(node);
       for (const other of sources) if (other !== draft) draft.deps.add(other);
@@ -216,6 +244,11 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     }
     drafts.set(node, home);
     if (home.kind !== "kernel") mergeSiblings(home, sources);
+  }
+
+  /** Whether a row kernel keeps the device busy with rows like these. */
+  function makesRows(rows: number, inner: number): boolean {
+    return rows >= ENOUGH_ROWS || (options.adapter?.software === false && inner >= LONG_ROW);
   }
 
   function startDraft(node: GraphNode, sources: ReadonlySet<Draft>): Draft {
@@ -236,7 +269,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
 
   /** Joins other groups of the same domain that this node reads, so that for example all updates of one parameter are one kernel. */
   function mergeSiblings(home: Draft, sources: ReadonlySet<Draft>): void {
-    if (options.fusion === "none") return;
+    if (!takesStep("siblings", options.fusion)) return;
     for (const other of sources) {
       if (other === home || other.merged || other.kind !== home.kind) continue;
       if (other.rows !== home.rows || other.inner !== home.inner) continue;
@@ -244,7 +277,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
       home.deps.delete(other);
       const cyclic = dependsOn(other, home) || [...home.deps].some((dep) => dependsOn(dep, other));
       const members = [...other.members, ...home.members].sort((a, b) => place.get(a)! - place.get(b)!);
-      const isTooMuch = buffersOf(members) > options.maxBuffers || !endsInTime(home, members);
+      const isTooMuch = buffersOf(home, members) > options.maxBuffers || !endsInTime(home, members);
       if (cyclic || isTooMuch || !packsAll(home, members)) {
         home.deps.add(other);
         continue;
@@ -277,6 +310,40 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
   }
   function packsAll(home: Draft, members: readonly GraphNode[]): boolean {
     return members.every((member) => packs({ ...home, members: [...members] }, home, member));
+  }
+
+  if (takesStep("neighbors", options.fusion)) mergeNeighbors();
+
+  /**
+   * Joins small groups of one domain that have nothing to do with each other, such as the updates of all biases: each
+   * would be a dispatch that costs more than its work.
+   */
+  function mergeNeighbors(): void {
+    const byDomain = Map.groupBy(
+      order.filter((draft) => draft.merged === null && draft.kind === "map" && draft.rows <= SMALL),
+      ({ rows }) => rows,
+    );
+    for (const drafts of byDomain.values()) {
+      for (const [i, other] of drafts.entries()) {
+        if (!isShort(other.members)) continue;
+        for (const home of drafts.slice(i + 1)) {
+          if (home.merged !== null || home.members.some(isReduce) !== other.members.some(isReduce)) continue;
+          if (dependsOn(home, other) || dependsOn(other, home)) continue;
+          const members = [...other.members, ...home.members].sort((a, b) => place.get(a)! - place.get(b)!);
+          if (!isShort(members) || buffersOf(home, members) > options.maxBuffers || !packsAll(home, members)) continue;
+          for (const dep of other.deps) home.deps.add(dep);
+          home.members = members;
+          other.merged = home;
+          break;
+        }
+      }
+    }
+  }
+  function isShort(members: readonly GraphNode[]): boolean {
+    const reduces = members.filter(isReduce);
+    // Reductions to more than one result are work for several invocations: side by side they would wait for one another.
+    return reduces.every(({ outputs: [result] }) => sizeOfValue(result!) === 1) &&
+      reduces.reduce((total, node) => total + iterationsOf(node), 0) <= SHORT;
   }
 
   const live = order.filter((draft) => draft.merged === null);
@@ -335,60 +402,6 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     const tail = significant.slice(significant.length - reduced.length);
     return tail.every(({ axis }) => axes.includes(axis)) ? reduced.reduce((product, { n }) => product * n, 1) : null;
   }
-}
-
-/** Whether a value read at a relation is at hand inside a row kernel, for a reader that runs over whole rows or once a row. */
-function fitsRow(
-  size: number,
-  relation: Relation,
-  shape: Pick<Draft, "rows" | "inner">,
-  readerIsFull: boolean,
-): boolean {
-  const isFull = size === shape.rows * shape.inner;
-  if (!readerIsFull) return relation.at === "same" && size === shape.rows && (!isFull || shape.inner === 1);
-  if (relation.at === "same") return isFull;
-  return relation.at === "row" && relation.inner === shape.inner && size === shape.rows;
-}
-
-/** If expanding repeats each element of a row along the trailing axes only: how often. */
-function rowBroadcast(from: Shape, to: Shape): number | null {
-  let split = to.length;
-  while (split > 0 && (from[split - 1] === 1)) split--;
-  for (let axis = 0; axis < split; axis++) if (from[axis] !== to[axis]) return null;
-  return sizeOf(to.slice(split));
-}
-
-/** Groups in dependency order, otherwise in order of creation, so that the backward pass frees what it is done with. */
-function sortDrafts(drafts: readonly Draft[], place: ReadonlyMap<GraphNode, number>): Draft[] {
-  const done = new Set<Draft>();
-  const sorted: Draft[] = [];
-  const resolve = (draft: Draft): Draft => {
-    let at = draft;
-    while (at.merged) at = at.merged;
-    return at;
-  };
-  for (const root of drafts.toSorted((a, b) => place.get(a.members[0]!)! - place.get(b.members[0]!)!)) {
-    const stack = [{ draft: root, entered: false }];
-    while (stack.length > 0) {
-      const frame = stack.at(-1)!;
-      if (done.has(frame.draft)) {
-        stack.pop();
-        continue;
-      }
-      if (frame.entered) {
-        done.add(frame.draft);
-        sorted.push(frame.draft);
-        stack.pop();
-        continue;
-      }
-      frame.entered = true;
-      for (const dep of frame.draft.deps) {
-        const real = resolve(dep);
-        if (real !== frame.draft && !done.has(real)) stack.push({ draft: real, entered: false });
-      }
-    }
-  }
-  return sorted;
 }
 
 /** Bytes of a value in a buffer, padded to whole vec4s so that kernels may store four elements at a time. */

@@ -55,11 +55,12 @@ const SMALLEST: Readonly<Record<DType, number>> = {
   bool: 0,
 };
 
-function extremumPrimitive(name: "max" | "min"): Primitive {
+/** `isLax`: a NaN among the elements may get lost. */
+function extremumPrimitive(name: "max" | "min", { isLax = false }: { readonly isLax?: boolean } = {}): Primitive {
   const isMax = name === "max";
   const identity = isMax ? SMALLEST : LARGEST;
   const primitive: Primitive = definePrimitive<{ axes: readonly number[] }>({
-    name,
+    name: isLax ? `${name}Lax` : name,
     kind: "smooth",
     shape: ([x], { axes }) => [{ shape: x!.shape.filter((_, i) => !axes.includes(i)), dtype: x!.dtype }],
     host: ([x], { axes }) => [hostReduce(x!, axes, identity[x!.dtype], isMax ? Math.max : Math.min)],
@@ -77,7 +78,7 @@ function extremumPrimitive(name: "max" | "min"): Primitive {
       identity: (dtype) => wgslLiteral(identity[dtype], dtype),
       // The built-in functions may drop NaN. If b is NaN, the comparison is false and b is taken.
       combine: (a, b, t) =>
-        t.includes("f32")
+        t.includes("f32") && !isLax
           ? `select(${b}, ${a}, (${a} ${isMax ? ">" : "<"} ${b}) | ${wgslIsNaN(a, t)})`
           : `${name}(${a}, ${b})`,
     },
@@ -87,6 +88,11 @@ function extremumPrimitive(name: "max" | "min"): Primitive {
 
 /** Primitive behind {@linkcode max}. */
 export const maxPrimitive: Primitive = extremumPrimitive("max");
+/**
+ * The largest element where NaN need not be found, at a fifth of the arithmetic: for shifts of exponentials, whose sum is NaN
+ * anyway if an element is.
+ */
+export const laxMaxPrimitive: Primitive = extremumPrimitive("max", { isLax: true });
 /** Primitive behind {@linkcode min}. */
 export const minPrimitive: Primitive = extremumPrimitive("min");
 

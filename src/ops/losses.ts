@@ -12,7 +12,7 @@ import { apply, type Tensor } from "../core/tensor.ts";
 import { spread } from "../core/vmap.ts";
 import { add, div, maximum, mul, sub } from "./binary.ts";
 import { equal } from "./compare.ts";
-import { max } from "./extremum.ts";
+import { laxMaxPrimitive } from "./extremum.ts";
 import { expectFloat, expectInteger } from "./operand.ts";
 import { mean, sum } from "./reduce.ts";
 import { where } from "./select.ts";
@@ -26,8 +26,6 @@ export type Reduction = "mean" | "sum" | "none";
 interface CrossEntropyAttrs {
   readonly labelSmoothing: number;
 }
-
-const ROW = { axis: -1, keepDims: true } as const;
 
 /** True at the target's place in each row: a comparison of counters, never a stored one-hot. */
 function isTarget(logits: Aval, targets: Tensor): Tensor {
@@ -53,7 +51,8 @@ export const crossEntropyPrimitive: Primitive = definePrimitive<CrossEntropyAttr
     return [{ shape: targets!.shape, dtype: "f32" }];
   },
   expand([logits, targets], { labelSmoothing }) {
-    const difference = sub(logits!, stopGradient(max(logits!, ROW)));
+    const top = apply(laxMaxPrimitive, [stopGradient(logits!)], { axes: [logits!.shape.length - 1] });
+    const difference = sub(logits!, unsqueeze(top, -1));
     const logTotal = log(sum(exp(difference), { axis: -1 }));
     const picked = sum(where(isTarget(logits!, targets!), difference, 0), { axis: -1 });
     if (labelSmoothing === 0) return [sub(logTotal, picked)];

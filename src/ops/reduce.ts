@@ -24,7 +24,7 @@ import { normalizeAxes, sizeOf } from "../core/shape.ts";
 import { apply, type Tensor } from "../core/tensor.ts";
 import { add, div, sub } from "./binary.ts";
 import { equal } from "./compare.ts";
-import { finish, keptShape, maxPrimitive, type ReduceOptions } from "./extremum.ts";
+import { finish, keptShape, laxMaxPrimitive, type ReduceOptions } from "./extremum.ts";
 import { inFloat32 } from "./operand.ts";
 import { where } from "./select.ts";
 import { exp, isFinite, log, square } from "./unary.ts";
@@ -192,7 +192,7 @@ export function logSumExp(x: Tensor, options: ReduceOptions = {}): Tensor {
   const axes = normalizeAxes("logSumExp", options.axis, x.shape.length);
   return inFloat32(fractional(x), (wide) => {
     if (axes.length === 0) return wide;
-    const largest = apply(maxPrimitive, [stopGradient(wide)], { axes });
+    const largest = apply(laxMaxPrimitive, [stopGradient(wide)], { axes });
     const shift = where(isFinite(largest), largest, 0);
     const shifted = sub(wide, reshapeTo(shift, keptShape(x.shape, axes)));
     const total = sumOver(exp(shifted), axes);

@@ -3,14 +3,14 @@
  *
  * @module
  */
-import { castTo, fullLike } from "../core/arithmetic.ts";
+import { castTo, fullLike, reshapeTo } from "../core/arithmetic.ts";
 import { stopGradient } from "../core/grad.ts";
 import { definePrimitive, type Primitive } from "../core/primitive.ts";
 import { normalizeAxis } from "../core/shape.ts";
 import { apply, type Tensor } from "../core/tensor.ts";
 import { div, maximum, mul, sub } from "./binary.ts";
 import { equal } from "./compare.ts";
-import { max } from "./extremum.ts";
+import { laxMaxPrimitive } from "./extremum.ts";
 import { expectFloat } from "./operand.ts";
 import { sum } from "./reduce.ts";
 import { where } from "./select.ts";
@@ -25,7 +25,8 @@ interface SoftmaxAttrs {
 
 /** x minus its maximum along an axis, and the sum of the exponentials of that. */
 function shifted(x: Tensor, axis: number): { readonly difference: Tensor; readonly total: Tensor } {
-  const top = stopGradient(max(x, { axis, keepDims: true }));
+  const kept = x.shape.with(axis, 1);
+  const top = reshapeTo(apply(laxMaxPrimitive, [stopGradient(x)], { axes: [axis] }), kept);
   // Where all are masked, the maximum is -∞ and -∞ - (-∞) would be NaN.
   const shift = where(equal(top, fullLike(top.shape, top.dtype, -Infinity)), 0, top);
   const difference = sub(x, shift);
@@ -39,7 +40,8 @@ export const softmaxPrimitive: Primitive = definePrimitive<SoftmaxAttrs>({
   shape: ([x]) => [x!],
   expand([x], { axis }) {
     const { difference, total } = shifted(x!, axis);
-    return [div(exp(difference), total)];
+    // One division for a row.
+    return [mul(exp(difference), div(1, total))];
   },
   vjp([ct], _, [y], { axis }) {
     const weighted = mul(ct!, y!);

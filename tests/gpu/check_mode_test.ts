@@ -4,7 +4,7 @@ import { grad } from "../../src/core/grad.ts";
 import { jit } from "../../src/core/jit.ts";
 import { read } from "../../src/core/realize.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
-import { add, div, exp, less, log, mul, softmax, sqrt, sub, sum, tensor, where } from "../../src/ops/mod.ts";
+import { add, div, exp, less, log, max, mul, softmax, sqrt, sub, sum, tensor, where } from "../../src/ops/mod.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
 import { dedent } from "./support/messages.ts";
 
@@ -34,7 +34,7 @@ for (const test of [gpuTest, oracleTest]) {
         Non-finite value in trainStep, call 1: first NaN or infinity in the output of log
           op      log(f32[2, 3]), check_mode_test.ts:+3
           value   f32[2, 3], 2 of 6 elements, first at [0, 1]
-          inputs  no argument and no op before it had one, so it was born here
+          inputs  nothing of the kind in them, so it was born here
         Fix: use logSoftmax(logits) instead of log(softmax(logits)), or add a small constant`),
     );
   });
@@ -94,4 +94,26 @@ gpuTest("a check waits for the next read of anything", async () => {
 gpuTest("masks of -Infinity that a softmax takes in are no fault", async () => {
   const step = jit((x: Tensor) => softmax(where(less(x, 0), -Infinity, x)), { check: "finite", name: "step" });
   assertEquals([...await step(tensor([[0, 0, -1]])).data()], [0.5, 0.5, 0]);
+});
+
+for (const test of [gpuTest, oracleTest]) {
+  test("a mask of -Infinity that is added passes, and what makes it NaN is to blame", async () => {
+    const masked = (x: Tensor) => add(x, where(less(x, 0), -Infinity, 0));
+    const step = jit((x: Tensor) => softmax(masked(x)), { check: "finite", name: "step" });
+    assertEquals([...await step(tensor([[0, 0, -1]])).data()], [0.5, 0.5, 0]);
+    const bad = jit((x: Tensor) => sub(masked(x), masked(mul(x, 2))), { check: "finite", name: "bad" });
+    const error = await assertRejects(() => bad(tensor([0, -1])).data(), NonFiniteError);
+    assertEquals(error.details, { label: "bad, call 1", op: "sub", count: 1, first: [1] });
+  });
+
+  test("a row of nothing but masks keeps its infinity through a maximum", async () => {
+    const step = jit((x: Tensor) => max(where(less(x, 0), -Infinity, x)), { check: "finite", name: "step" });
+    assertEquals(await step(tensor([-1, -2])).item(), -Infinity);
+  });
+}
+
+gpuTest("a sum that overflows is to blame", async () => {
+  const step = jit((x: Tensor) => sum(x), { check: "finite", name: "step" });
+  const error = await assertRejects(() => step(tensor([3e38, 3e38])).data(), NonFiniteError);
+  assertEquals(error.details, { label: "step, call 1", op: "sum", count: 1, first: [] });
 });

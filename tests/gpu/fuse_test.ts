@@ -165,3 +165,20 @@ Deno.test("printed programs are as in golden/programs.txt", async () => {
   if (Deno.env.get("SWITCHYARD_UPDATE_GOLDEN") === "1") await Deno.writeTextFile(goldenFile, text);
   assertEquals(text, await Deno.readTextFile(goldenFile), "see the top of this file for how to accept a change");
 });
+
+Deno.test("an Adam update in place is one kernel on adapters with 8 buffers: what it replaces is bound once", () => {
+  const args = [f32(1000), f32(1000), f32(1000), f32(1000)];
+  const counts = [[0, 2, 3], []].map((donate) =>
+    compile(adamUpdate as Case["run"], args, { maxBuffers: 8, donate }).dispatches.map(({ bindings }) =>
+      bindings.length
+    )
+  );
+  assertEquals(counts[0]!.length, 1);
+  assertEquals(counts.flat().every((count) => count <= 8), true, String(counts));
+});
+
+Deno.test("small updates that have nothing to do with each other share a kernel, large ones do not", () => {
+  const scale = (...x: Tensor[]) => x.map((x) => mul(x, 2));
+  const dispatches = (n: number) => compile(scale as Case["run"], [f32(n), f32(n), f32(n)]).dispatches.length;
+  assertEquals([dispatches(1000), dispatches(1_000_000)], [1, 3]);
+});

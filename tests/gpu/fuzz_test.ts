@@ -21,7 +21,7 @@ const SHRINK_RUNS = 250;
 const RUNS_ON_ONE_DEVICE = 100;
 
 gpuTest(
-  "random programs agree with the oracle: eager, jit, unfused, few buffers, donated, gradients, vmap",
+  "random programs agree with the oracle: eager, jit, unfused, partly fused, few buffers, for a GPU, donated, gradients, vmap",
   async () => {
     let runtimes: FuzzRuntimes | null = null;
     let runs = 0;
@@ -32,7 +32,7 @@ gpuTest(
       runtimes ??= await startFuzzRuntimes();
       const previous = installRuntime(runtimes.fused);
       try {
-        await checkProgram(program, runtimes);
+        await checkProgram(program, runtimes, runs);
       } catch (error) {
         // A runtime that reported a broken kernel keeps reporting it.
         if (error instanceof CompileError) runtimes = null;

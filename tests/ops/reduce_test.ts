@@ -173,3 +173,16 @@ Deno.test("sum() refuses an axis that does not exist or is named twice", () => {
 Deno.test("max() refuses booleans", () => {
   assertEquals(assertThrows(() => max(tensor([true])), DTypeError).code, "dtype/numeric");
 });
+
+for (const test of [gpuTest, oracleTest]) {
+  test("sums and products of integers wrap around their type", async () => {
+    const unsigned = tensor([4_294_967_295, 2, 4_294_967_295], { dtype: "u32" });
+    assertEquals(await sum(unsigned).item(), 0);
+    assertEquals(await prod(tensor([65_537, 65_537, 65_537], { dtype: "u32" })).item(), 196_609);
+    const signed = tensor([2_147_483_647, 1, -5], { dtype: "i32" });
+    assertEquals(await sum(signed).item(), 2_147_483_644);
+    assertEquals([...await sum(tensor([[2_147_483_647], [1]], { dtype: "i32" }), { axis: 0 }).data()], [
+      -2_147_483_648,
+    ]);
+  });
+}

@@ -1,0 +1,65 @@
+/**
+ * Groups while fusion is at work: which depend on which, and the order they end up in.
+ *
+ * @module
+ */
+import type { GraphNode } from "../core/graph.ts";
+import type { Group } from "./fuse.ts";
+
+/** A group while fusion is at work. */
+export interface Draft {
+  kind: Group["kind"];
+  rows: number;
+  inner: number;
+  members: GraphNode[];
+  deps: Set<Draft>;
+  merged: Draft | null;
+}
+
+/** Whether `from` needs `target`'s results. */
+export function dependsOn(from: Draft, target: Draft): boolean {
+  const seen = new Set<Draft>();
+  const stack = [from];
+  while (stack.length > 0) {
+    let at = stack.pop()!;
+    while (at.merged) at = at.merged;
+    if (at === target) return true;
+    if (seen.has(at)) continue;
+    seen.add(at);
+    stack.push(...at.deps);
+  }
+  return false;
+}
+
+/** Groups in dependency order, otherwise in order of creation, so that the backward pass frees what it is done with. */
+export function sortDrafts(drafts: readonly Draft[], place: ReadonlyMap<GraphNode, number>): Draft[] {
+  const done = new Set<Draft>();
+  const sorted: Draft[] = [];
+  const resolve = (draft: Draft): Draft => {
+    let at = draft;
+    while (at.merged) at = at.merged;
+    return at;
+  };
+  for (const root of drafts.toSorted((a, b) => place.get(a.members[0]!)! - place.get(b.members[0]!)!)) {
+    const stack = [{ draft: root, entered: false }];
+    while (stack.length > 0) {
+      const frame = stack.at(-1)!;
+      if (done.has(frame.draft)) {
+        stack.pop();
+        continue;
+      }
+      if (frame.entered) {
+        done.add(frame.draft);
+        sorted.push(frame.draft);
+        stack.pop();
+        continue;
+      }
+      frame.entered = true;
+      for (const dep of frame.draft.deps) {
+        const real = resolve(dep);
+        if (real !== frame.draft && !done.has(real)) stack.push({ draft: real, entered: false });
+      }
+    }
+  }
+  return sorted;
+}

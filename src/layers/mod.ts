@@ -19,7 +19,15 @@ export { fanIn, type FanInOptions } from "./initializers.ts";
 export { type LanguageModelLoss, languageModelLoss, type LanguageModelLossOptions } from "./language_model_loss.ts";
 export { layerNormLayer, type LayerNormLayerOptions, type LayerNormParams } from "./layer_norm.ts";
 export { linear, type LinearOptions, type LinearParams } from "./linear.ts";
-export { moe, type MoeInput, type MoeLayer, type MoeOptions, type MoeOutput, type MoeParams } from "./moe.ts";
+export {
+  type ExpertDtype,
+  moe,
+  type MoeInput,
+  type MoeLayer,
+  type MoeOptions,
+  type MoeOutput,
+  type MoeParams,
+} from "./moe.ts";
 export { type NormKind, type NormParams } from "./norm_kind.ts";
 export { rmsNormLayer, type RmsNormLayerOptions, type RmsNormParams } from "./rms_norm.ts";
 export { rotary, type RotaryOptions } from "./rotary.ts";

@@ -5,16 +5,21 @@
  *
  * @module
  */
+import { castTo } from "../core/arithmetic.ts";
 import { ShapeError } from "../core/errors.ts";
 import type { Key } from "../core/key.ts";
 import { formatAval, type Shape, sizeOf } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
+import { mapTree } from "../core/tree.ts";
 import { arange } from "../ops/creation.ts";
-import { expectOptions, oneOf } from "../ops/options.ts";
+import { belowOne, expectOptions, oneOf } from "../ops/options.ts";
 import { split } from "../ops/random.ts";
+import { roundTo } from "../ops/round_to.ts";
 import { broadcastTo, reshape } from "../ops/view.ts";
 import { execute, type ExpertParams } from "../routing/execute.ts";
 import type { DispatchPlan, Router, Tokens } from "../routing/plan_types.ts";
+import { expectKey } from "../routing/tokens.ts";
+import { executeDropped } from "./execute_dropped.ts";
 import { initExperts } from "./expert_params.ts";
 import { type FeedForwardOptions, feedForwardOptionShape } from "./feed_forward.ts";
 import type { Layer, LayerContext } from "./layer.ts";
@@ -29,7 +34,21 @@ export interface MoeOptions<R> extends FeedForwardOptions {
    * and computes them again. Outside training they are never kept.
    */
   readonly preactivations?: "kept" | "recomputed";
+  /**
+   * Type in which experts hold their parameters and read their tokens; both are rounded to it, and products still add up
+   * in f32. The parameters of the layer stay as they are (f32 by `init`), so that optimizers and checkpoints do not change
+   * and no small update is lost; the router sees the tokens as they came, in f32. By default nothing is rounded.
+   */
+  readonly expertDtype?: ExpertDtype;
+  /**
+   * Share of each expert's inner values that is dropped while training, 0 by default; Switch fine-tunes with 0.4. It
+   * needs a key in the context. Training then takes several dispatches and stores the inner values.
+   */
+  readonly innerDropout?: number;
 }
+
+/** Type of experts' parameters and tokens: f16 needs an adapter that has it, bf16 works on every one. */
+export type ExpertDtype = "f32" | "f16" | "bf16";
 
 /** Parameters of {@linkcode moe}. */
 export interface MoeParams<R> {
@@ -118,11 +137,35 @@ export function moe<R>(options: MoeOptions<R>): MoeLayer<R> {
     router: routerPart,
     ...feedForwardOptionShape,
     preactivations: oneOf("kept", "recomputed").optional(),
+    expertDtype: oneOf("f32", "f16", "bf16").optional(),
+    innerDropout: belowOne.optional(),
   }, options);
   const { router, width, inner = 4 * width, activation = "gelu", body = "ffn", preactivations = "kept" } = options;
+  const { expertDtype, innerDropout = 0 } = options;
+  const name = `moe(${router.name}, ${width} -> ${inner}, ${body}, ${activation})`;
+
+  /** What experts read, in their type. */
+  function narrowed(x: Tensor): Tensor {
+    if (expertDtype === undefined) return x;
+    return expertDtype === "f32" ? castTo(x, "f32") : roundTo(x, expertDtype);
+  }
+
+  /** Runs the experts in their type; with a key, dropping inner values. */
+  function runExperts(plan: DispatchPlan, hidden: Tensor, params: ExpertParams, context: LayerContext): Tensor {
+    const taken = castTo(narrowed(hidden), hidden.dtype);
+    const experts = mapTree(params, narrowed);
+    if (context.key !== undefined) {
+      return executeDropped(plan, taken, experts, { activation, key: context.key, rate: innerDropout });
+    }
+    return execute(plan, taken, experts, {
+      activation,
+      body,
+      preactivations: context.train === true ? preactivations : "recomputed",
+    });
+  }
 
   return {
-    name: `moe(${router.name}, ${width} -> ${inner}, ${body}, ${activation})`,
+    name,
     router,
     init(key: Key): MoeParams<R> {
       const [routerKey, expertKey] = split(key);
@@ -130,16 +173,15 @@ export function moe<R>(options: MoeOptions<R>): MoeLayer<R> {
     },
     apply(params: MoeParams<R>, x: MoeInput, context: LayerContext = {}): MoeOutput {
       const tokens = tokensOf(x);
-      const plan = router.route(
-        params.router,
-        tokens,
-        x.carry === undefined ? context : { ...context, carry: x.carry },
-      );
-      const mixed = execute(plan, tokens.hidden, params.experts, {
-        activation,
-        body,
-        preactivations: context.train === true ? preactivations : "recomputed",
-      }); // [T, D]
+      const { train = false } = context;
+      const isDropping = train && innerDropout > 0;
+      const [routerKey, dropKey] = isDropping ? split(expectKey(name, "inner dropout", context)) : [context.key];
+      const plan = router.route(params.router, tokens, {
+        train,
+        ...(routerKey === undefined ? {} : { key: routerKey }),
+        ...(x.carry === undefined ? {} : { carry: x.carry }),
+      });
+      const mixed = runExperts(plan, tokens.hidden, params.experts, { train, ...(dropKey && { key: dropKey }) });
       return { hidden: reshape(mixed, x.hidden.shape), plan };
     },
   };

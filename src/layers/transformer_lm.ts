@@ -18,6 +18,7 @@ import { takeAlong } from "../ops/gather.ts";
 import { belowOne, expectOptions, oneOf, positive, positiveCount } from "../ops/options.ts";
 import { split } from "../ops/random.ts";
 import { broadcastTo, reshape, unsqueeze } from "../ops/view.ts";
+import { expectCausal, type NonCausal } from "../routing/causality.ts";
 import type { DispatchPlan } from "../routing/plan_types.ts";
 import { type AttentionCache, causalSelfAttention } from "./causal_self_attention.ts";
 import { dropoutLayer } from "./dropout.ts";
@@ -50,6 +51,11 @@ export interface TransformerLmOptions<B extends BlockBody<unknown>> {
   readonly heads: number;
   /** Makes the body of block `layer`, 0..layers-1: `feedForward`, `moe` or a layer like them, of the model's width. */
   readonly body: (layer: number) => B;
+  /**
+   * What becomes of a body whose router lets a token depend on later ones: it is `"refused"` (the default), or used and
+   * `"warned"` about, for experiments whose losses are known to be too good.
+   */
+  readonly nonCausal?: NonCausal;
   /** Channels of a head, width / heads by default. */
   readonly headWidth?: number;
   /** About how many times slower the slowest channels turn with the position than the fastest; 10000 by default. */
@@ -145,6 +151,12 @@ export interface TransformerLmLayer<P> extends Layer<TransformerLmParams<P>, Tra
   decodeStep(params: TransformerLmParams<P>, ids: Tensor, state: DecodeState): DecodeOutput;
 }
 
+/** Refuses a body whose router sees later tokens, or warns of it. */
+function causalBody<P>(body: BlockBody<P>, nonCausal: NonCausal): BlockBody<P> {
+  if ("router" in body) expectCausal("transformerLm", { name: body.name, causal: body.router.causal }, nonCausal);
+  return body;
+}
+
 function expectIds(ids: Tensor, rank: number): void {
   if (ids.shape.length === rank) return;
   throw new ShapeError("shape/ids", {
@@ -162,7 +174,7 @@ function expectIds(ids: Tensor, rank: number): void {
  * precision leaf by leaf; norms, softmax and routing compute in f32 all the same.
  *
  * @returns A layer whose output holds the logits and each block's plan, with `prefill` and `decodeStep` for generation.
- * @throws {ConfigError} If an option is invalid.
+ * @throws {ConfigError} If an option is invalid, or the router of a body is not causal.
  *
  * @example A mixture of experts in every other block
  * ```ts
@@ -194,6 +206,7 @@ export function transformerLm<B extends BlockBody<unknown>>(
     layers: positiveCount,
     heads: positiveCount,
     body: callback,
+    nonCausal: oneOf("refused", "warned").optional(),
     headWidth: positiveCount.optional(),
     rotaryBase: positive.optional(),
     norm: oneOf("rmsNorm", "layerNorm").optional(),
@@ -204,7 +217,14 @@ export function transformerLm<B extends BlockBody<unknown>>(
     outputScale: nonNegative.optional(),
   }, options);
   const { vocabulary = 256, width, layers, heads, headWidth, rotaryBase, epsilon } = options;
-  const { norm = "rmsNorm", bias = false, dropout = 0, deviation = 0.02, outputScale = 1 / (2 * layers) } = options;
+  const {
+    nonCausal = "refused",
+    norm = "rmsNorm",
+    bias = false,
+    dropout = 0,
+    deviation = 0.02,
+    outputScale = 1 / (2 * layers),
+  } = options;
   const tokens = embedding({ vocabulary, width, deviation });
   const attention = causalSelfAttention({
     width,
@@ -218,7 +238,7 @@ export function transformerLm<B extends BlockBody<unknown>>(
     transformerBlock({
       width,
       attention,
-      body: options.body(layer) as BlockBody<P>,
+      body: causalBody(options.body(layer) as BlockBody<P>, nonCausal),
       norm,
       dropout,
       ...(epsilon === undefined ? {} : { epsilon }),

@@ -9,14 +9,22 @@ import { definePrimitive, type MaybeTensors, type Primitive } from "../core/prim
 import type { Aval } from "../core/shape.ts";
 import { apply, applyAll, type Tensor } from "../core/tensor.ts";
 import { dispatchKernelText, variantOf } from "../ops/kernel_text.ts";
+import { layoutName, textureOf, textureToFill } from "../ops/texture_matrix.ts";
 import { matmulSplitSum } from "../ops/matmul_kernel.ts";
-import { BACKWARD_INPUTS, backwardFits, backwardKernel } from "./execute_backward_kernel.ts";
+import {
+  BACKWARD_INPUTS,
+  backwardFits,
+  backwardKernel,
+  hiddenFromTextures,
+  innerFromTextures,
+} from "./execute_backward_kernel.ts";
 import { dispatchCombine } from "./execute_combine.ts";
 import {
   biasGradientFits,
   biasGradientKernel,
   type ExpertRows,
   gradientParts,
+  gradientTextures,
   matrixGradientKernel,
 } from "./execute_gradient_kernel.ts";
 import { biasGradientInSteps, dataGradientsInSteps, matrixGradientInSteps } from "./execute_meaning.ts";
@@ -32,6 +40,7 @@ import {
   preactivationWidth,
 } from "./execute_operands.ts";
 import { hasElements, labelOf } from "./execute_shape.ts";
+import { executeTextures } from "./execute_textures.ts";
 
 function buildBackward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const operands = named(kernel.inputs, attrs);
@@ -41,14 +50,43 @@ function buildBackward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const target = attrs.perToken === 1 ? "token" : "assignment";
   const rows = target === "token" ? dHidden : kernel.scratch([shape.assignments, shape.width], "f32");
   const byName: Readonly<Record<string, Operand | undefined>> = { ...operands, dOut, preactivation };
-  dispatchKernelText(
-    kernel,
-    `experts backward ${labelOf(shape)}`,
-    backwardKernel(shape, { variant: variantOf(kernel.adapter), target }),
-    BACKWARD_INPUTS.map((name) => byName[name] ?? null),
-    [dPreactivation, innerWeighted, rows, dWeight],
-  );
-  if (rows !== dHidden) dispatchCombine(kernel, attrs, rows, dHidden);
+  const inputs = BACKWARD_INPUTS.map((name) => byName[name] ?? null);
+  const textures = executeTextures(shape, dOut.shape[0]!, kernel.adapter);
+  if (textures === null) {
+    const text = backwardKernel(shape, { variant: variantOf(kernel.adapter), target });
+    dispatchKernelText(kernel, `experts backward ${labelOf(shape)}`, text, inputs, [
+      dPreactivation,
+      innerWeighted,
+      rows,
+      dWeight,
+    ]);
+  } else {
+    const { up, gate, down } = operands;
+    const downMatrix = textureOf(kernel, down, textures.down);
+    const tokens = textureOf(kernel, dOut, textures.tokens);
+    // Named like plain copies: the gradients of parameters find them where they would have copied these operands.
+    const dz = textureToFill(kernel, dPreactivation, layoutName(textures.preactivation), textures.preactivation);
+    const weighted = textureToFill(kernel, innerWeighted, layoutName(textures.inner), textures.inner);
+    dispatchKernelText(
+      kernel,
+      `experts backward ${labelOf(shape)}`,
+      innerFromTextures(shape, textures),
+      inputs,
+      [dPreactivation, innerWeighted, null, dWeight],
+      [tokens, downMatrix, dz, weighted],
+    );
+    const upMatrix = textureOf(kernel, up, textures.up);
+    const gateMatrix = gate ? textureOf(kernel, gate, textures.up) : null;
+    dispatchKernelText(
+      kernel,
+      `experts backward to tokens ${labelOf(shape)}`,
+      hiddenFromTextures(shape, { target, textures }),
+      inputs,
+      [null, null, rows],
+      [dz, upMatrix, gateMatrix],
+    );
+  }
+  if (rows !== dHidden) dispatchCombine(kernel, operands, attrs, rows, dHidden);
 }
 
 /**
@@ -90,15 +128,19 @@ interface MatrixAttrs {
   readonly right: ExpertRows;
 }
 
-/** Primitive Σ leftᵀ right over each expert's rows: left, right, expertOffsets, rowToken -> [E, left, right]. */
+/** Primitive Σ leftᵀ right over each expert's rows: left, right, expertOffsets, rowToken, rowAssign -> [E, left, right]. */
 export const expertMatrixGradientPrimitive: Primitive = definePrimitive<MatrixAttrs>({
   name: "expertMatrixGradient",
   kind: "composite",
   shape: ([, , expertOffsets], { left, right }) => [
     { shape: [expertOffsets!.shape[0]! - 1, left.width, right.width], dtype: "f32" },
   ],
-  expand: ([left, right, expertOffsets, rowToken], sides) => [
-    matrixGradientInSteps([left!, right!], sides, { expertOffsets: expertOffsets!, rowToken: rowToken! }),
+  expand: ([left, right, expertOffsets, rowToken, rowAssign], sides) => [
+    matrixGradientInSteps([left!, right!], sides, {
+      expertOffsets: expertOffsets!,
+      rowToken: rowToken!,
+      rowAssign: rowAssign!,
+    }),
   ],
   lower: {
     as: "kernel",
@@ -106,11 +148,15 @@ export const expertMatrixGradientPrimitive: Primitive = definePrimitive<MatrixAt
       const [gradient] = kernel.outputs as [Operand];
       const [experts, m, n] = gradient.shape as readonly [number, number, number];
       const parts = gradientParts(kernel.inputs[3]!.shape[0]!);
-      const text = matrixGradientKernel({ experts, left, right, parts }, variantOf(kernel.adapter));
+      const layouts = gradientTextures({ experts, left, right, parts }, kernel.inputs, kernel.adapter);
+      const textures = layouts === null
+        ? []
+        : [textureOf(kernel, kernel.inputs[0]!, layouts.left), textureOf(kernel, kernel.inputs[1]!, layouts.right)];
+      const text = matrixGradientKernel({ experts, left, right, parts, textures: layouts }, variantOf(kernel.adapter));
       const label = `experts gradient ${experts} x ${m}x${n}`;
-      if (parts === 1) return dispatchKernelText(kernel, label, text, kernel.inputs, [gradient]);
+      if (parts === 1) return dispatchKernelText(kernel, label, text, kernel.inputs, [gradient], textures);
       const partial = kernel.scratch([parts, experts, m, n], "f32");
-      dispatchKernelText(kernel, label, text, kernel.inputs, [partial]);
+      dispatchKernelText(kernel, label, text, kernel.inputs, [partial], textures);
       dispatchKernelText(kernel, `${label} parts`, matmulSplitSum(parts, experts * m * n), [partial], [gradient]);
     },
     prologue: [0, 1],
@@ -132,9 +178,8 @@ export const expertBiasGradientPrimitive: Primitive = definePrimitive<BiasAttrs>
     { shape: [expertOffsets!.shape[0]! - 1, right.width], dtype: "f32" },
   ],
   expand([right, weight, expertOffsets, rowToken, rowAssign], attrs) {
-    const tables = { expertOffsets: expertOffsets!, rowToken: rowToken! };
-    const weights = attrs.scale === "none" ? undefined : { weight: weight!, rowAssign: rowAssign! };
-    return [biasGradientInSteps(right!, attrs.right, tables, weights)];
+    const tables = { expertOffsets: expertOffsets!, rowToken: rowToken!, rowAssign: rowAssign! };
+    return [biasGradientInSteps(right!, attrs.right, tables, attrs.scale === "none" ? undefined : weight!)];
   },
   lower: {
     as: "kernel",
@@ -190,7 +235,7 @@ function parameterGradients(
   const ofUp: ExpertRows = { by: "row", width: inner, offset: stride - inner, stride };
   const ofInner: ExpertRows = { by: "row", width: inner, offset: 0, stride: inner };
   function matrix(left: Tensor, right: Tensor, sides: MatrixAttrs): Tensor {
-    return apply(expertMatrixGradientPrimitive, [left, right, expertOffsets, rowToken], sides);
+    return apply(expertMatrixGradientPrimitive, [left, right, expertOffsets, rowToken, rowAssign], sides);
   }
   function vector(right: Tensor, side: BiasAttrs): Tensor {
     return apply(expertBiasGradientPrimitive, [right, weight, expertOffsets, rowToken, rowAssign], side);

@@ -12,9 +12,11 @@
  * @module
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
-import { type Columns, ExpertBlock, PLAN, softwareBlockRows } from "./execute_block.ts";
+import { textureLine, type TextureMatrix } from "../ops/texture_matrix.ts";
+import { type BlockProduct, type Columns, ExpertBlock, PLAN, softwareBlockRows } from "./execute_block.ts";
 import { clearRow } from "./execute_forward_kernel.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
+import { type ExecuteTextures, texelOf } from "./execute_textures.ts";
 
 /** Operands by accessor number. */
 export const BACKWARD_INPUTS: readonly string[] = [
@@ -34,6 +36,11 @@ function blockOf(shape: ExpertShape, variant: Variant): ExpertBlock {
   return new ExpertBlock(shape, variant, variant === "software" ? softwareBlockRows(shape) : 16);
 }
 
+/** Elements of a row of dz. */
+function preactivationSpan({ inner, body }: ExpertShape): number {
+  return body === "glu" ? 2 * inner : inner;
+}
+
 /** Whether one invocation may run both products of a block. */
 export function backwardFits(shape: ExpertShape, variant: Variant): boolean {
   const { width, inner, body } = shape;
@@ -47,20 +54,71 @@ export function backwardKernel(
   { variant, target }: { readonly variant: Variant; readonly target: "token" | "assignment" },
 ): KernelText {
   const block = blockOf(shape, variant);
-  const { width, inner, activation } = shape;
+  const { width, inner } = shape;
   const clearWeight = `${STORE.dWeight}(item, 0.0);\n`;
   return block.kernel({
     inputs: BACKWARD_INPUTS,
     outputs: OUTPUTS,
-    preludes: activationText(activation) +
-      `var<workgroup> weightParts: array<f32, ${block.lanesAcross * block.rows}>;\n`,
+    preludes: innerPreludes(block),
     dropped: target === "token" ? clearWeight + clearRow(block, STORE.dHidden) : clearWeight,
     weighted: true,
     body: block.eachRow(`${weightPart(block, "row")} = 0.0;\n`) +
-      block.eachTile(inner, (columns) => innerStage(block, columns)) +
+      block.eachTile(inner, (columns) => innerStage(block, columns, null)) +
       "workgroupBarrier();\nstorageBarrier();\n" + sumWeightParts(block) +
-      block.eachTile(width, (columns) => hiddenStage(block, columns, target)),
+      block.eachTile(width, (columns) =>
+        hiddenStage(block, columns, target, (matrix, offset) => ({
+          rows: {
+            load: READ_BACK,
+            width: inner,
+            at: ({ place }) => `${place} * ${preactivationSpan(shape)}u + ${offset}u`,
+          },
+          matrix: { load: LOAD[matrix], layout: "T" },
+        }))),
   });
+}
+
+/**
+ * First of two dispatches with operands in textures 0 (dOut) and 1 (down): dz, weight · h and dWeight. dz goes to texture 2
+ * and weight · h to texture 3 as well, where {@linkcode hiddenFromTextures} and the gradients of parameters read them.
+ */
+export function innerFromTextures(shape: ExpertShape, textures: ExecuteTextures): KernelText {
+  const block = blockOf(shape, "software");
+  return block.kernel({
+    inputs: BACKWARD_INPUTS,
+    outputs: OUTPUTS,
+    preludes: innerPreludes(block),
+    dropped: `${STORE.dWeight}(item, 0.0);\n`,
+    weighted: true,
+    body: block.eachRow(`${weightPart(block, "row")} = 0.0;\n`) +
+      block.eachTile(shape.inner, (columns) => innerStage(block, columns, textures)) +
+      "workgroupBarrier();\n" + sumWeightParts(block),
+  });
+}
+
+/** Second of them, with dz in texture 0 and the matrices up and gate in textures 1 and 2: dx. */
+export function hiddenFromTextures(
+  shape: ExpertShape,
+  { target, textures }: { readonly target: "token" | "assignment"; readonly textures: ExecuteTextures },
+): KernelText {
+  const { width } = shape;
+  const block = new ExpertBlock(shape, "software", softwareBlockRows(shape), width);
+  return block.kernel({
+    inputs: BACKWARD_INPUTS,
+    outputs: OUTPUTS,
+    ...(target === "token" ? { dropped: clearRow(block, STORE.dHidden) } : {}),
+    weighted: false,
+    assigned: true,
+    body: block.eachTile(width, (columns) =>
+      hiddenStage(block, columns, target, (matrix, offset) => ({
+        rows: { load: "tx0", texture: textures.preactivation, offset, line: ({ place }) => place },
+        matrix: { load: matrix === "up" ? "tx1" : "tx2", layout: "T", texture: textures.up },
+      }))),
+  });
+}
+
+function innerPreludes(block: ExpertBlock): string {
+  return activationText(block.shape.activation) +
+    `var<workgroup> weightParts: array<f32, ${block.lanesAcross * block.rows}>;\n`;
 }
 
 /** This lane's part of a row's dWeight: the sum over its own columns. */
@@ -71,17 +129,24 @@ function weightPart(block: ExpertBlock, row: string): string {
 /**
  * One tile of dz. dh waits in dz until a rolled loop replaces it: unrolled, the activations would double the compile time.
  */
-function innerStage(block: ExpertBlock, columns: Columns): string {
+function innerStage(block: ExpertBlock, columns: Columns, textures: ExecuteTextures | null): string {
   const { width, inner, body } = block.shape;
   const isGated = body === "glu";
-  const span = isGated ? 2 * inner : inner;
+  const span = preactivationSpan(block.shape);
   const base = (local: string) => `(first + ${local}) * ${span}u`;
   const product = block.product({
     name: "p",
     depth: width,
     columns,
-    rows: { load: LOAD.dOut, width, at: ({ token }) => `${token} * ${width}u` },
-    matrix: { load: LOAD.down, layout: "T" },
+    ...(textures
+      ? {
+        rows: { load: "tx0", texture: textures.tokens, offset: 0, line: ({ token }) => token },
+        matrix: { load: "tx1", layout: "T", texture: textures.down },
+      }
+      : {
+        rows: { load: LOAD.dOut, width, at: ({ token }) => `${token} * ${width}u` },
+        matrix: { load: LOAD.down, layout: "T" },
+      }),
   });
   const park = block.eachOutput(
     "p",
@@ -90,6 +155,13 @@ function innerStage(block: ExpertBlock, columns: Columns): string {
   );
   const finish = block.eachRowOf(columns, (column) => {
     const put = (store: string, at: string, value: string) => block.put(store, at, column, columns, value);
+    /** The same number to the texture that later products read. */
+    function copy(accessor: string, matrix: TextureMatrix | undefined, offset: number, value: string): string {
+      if (matrix === undefined) return "";
+      const { x, y } = textureLine(matrix, "(first + row)");
+      const text = `${accessor}v(${texelOf(`${x} + ${offset / 4}u`, column)}, ${y}, ${value});`;
+      return columns.exact ? `${text}\n` : `if (${column} < ${inner}u) { ${text} }\n`;
+    }
     const upper = `${base("row")} + ${inner}u`;
     return `{\nlet dh = ${block.get(READ_BACK, base("row"), column, columns)};\n` +
       `let weight = ${PLAN.weight}(${PLAN.rowAssign}(first + row));\n` +
@@ -98,9 +170,14 @@ function innerStage(block: ExpertBlock, columns: Columns): string {
         ? `let z = ${block.get(LOAD.preactivation, upper, column, columns)};\nlet h = open * z;\n`
         : "let h = open;\n") +
       `${weightPart(block, "row")} += dot(${columns.exact ? "h" : `h * ${insideMask(column, inner)}`}, dh);\n` +
-      put(STORE.dPreactivation, base("row"), `weight * dh * ${isGated ? "z * " : ""}slope(g)`) +
-      (isGated ? put(STORE.dPreactivation, upper, "weight * dh * open") : "") +
-      put(STORE.innerWeighted, `(first + row) * ${inner}u`, "weight * h") + "}\n";
+      `let weighted = weight * h;\nlet dz = weight * dh * ${isGated ? "z * " : ""}slope(g);\n` +
+      put(STORE.dPreactivation, base("row"), "dz") + copy("tw2", textures?.preactivation, 0, "dz") +
+      (isGated
+        ? put(STORE.dPreactivation, upper, "weight * dh * open") +
+          copy("tw2", textures?.preactivation, inner, "weight * dh * open")
+        : "") +
+      put(STORE.innerWeighted, `(first + row) * ${inner}u`, "weighted") +
+      copy("tw3", textures?.inner, 0, "weighted") + "}\n";
   });
   return product + park + finish;
 }
@@ -128,20 +205,23 @@ function sumWeightParts(block: ExpertBlock): string {
 }
 
 /** One tile of dx. */
-function hiddenStage(block: ExpertBlock, columns: Columns, target: "token" | "assignment"): string {
+function hiddenStage(
+  block: ExpertBlock,
+  columns: Columns,
+  target: "token" | "assignment",
+  operands: (matrix: "up" | "gate", offset: number) => Pick<BlockProduct, "rows" | "matrix">,
+): string {
   const { width, inner, body } = block.shape;
-  const span = body === "glu" ? 2 * inner : inner;
-  function half(offset: number, load: string): string {
+  function half(offset: number, matrix: "up" | "gate"): string {
     return block.product({
       name: "q",
       depth: inner,
       columns,
       ...(offset > 0 ? { accumulate: true } : {}),
-      rows: { load: READ_BACK, width: inner, at: ({ place }) => `${place} * ${span}u + ${offset}u` },
-      matrix: { load, layout: "T" },
+      ...operands(matrix, offset),
     });
   }
-  const products = body === "glu" ? half(0, LOAD.gate) + half(inner, LOAD.up) : half(0, LOAD.up);
+  const products = body === "glu" ? half(0, "gate") + half(inner, "up") : half(0, "up");
   return products + block.eachOutput("q", columns, (row, column, value) =>
     block.put(
       STORE.dHidden,

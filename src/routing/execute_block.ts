@@ -3,7 +3,9 @@
  * rows by that expert's matrices.
  *
  * Letters: A assignments (rows of the plan), E experts, D model width, F expert width, BM rows of a block,
- * NB = floor((A + min(E, A) (BM - 1)) / BM) blocks: an upper bound of those with rows, so no count is read back.
+ * NB = floor(A / BM) + E blocks: an upper bound of those with rows, so no count is read back. Blocks of expert e have the
+ * numbers from expertOffsets[e] / BM + e: distinct, and found again by binary search, so that thousands of experts cost
+ * no more to find than eight.
  * software: 8 lanes side by side along the columns, a register tile of BM rows each. hardware: 256 lanes, 16 along the
  * columns and 16 along the rows, slabs of both operands in workgroup memory. The two inner loops are in `ops/tile.ts`.
  * Hazards: block rows past the expert's last one read a clamped row and mask the store; workgroups past the last block
@@ -23,7 +25,8 @@ import {
   times,
   type Variant,
 } from "../ops/kernel_text.ts";
-import { registerTile, SHARED_COLUMNS, sharedTile, sharedTileMemory } from "../ops/tile.ts";
+import { textureLine, type TextureMatrix } from "../ops/texture_matrix.ts";
+import { registerTile, SHARED_COLUMNS, sharedTile, sharedTileMemory, type TileOperand } from "../ops/tile.ts";
 import type { ExpertShape } from "./execute_shape.ts";
 
 /** Accessors of the operands that all block kernels know; numbers 0 to 4 and from 10 up differ. */
@@ -60,7 +63,7 @@ export interface BlockRow {
   readonly place: string;
   /** Its token. */
   readonly token: string;
-  /** Its assignment; in weighted kernels only. */
+  /** Its assignment; in assigned and weighted kernels only. */
   readonly assign: string;
   /** Its weight; in weighted kernels only. */
   readonly weight: string;
@@ -77,9 +80,29 @@ export interface BlockProduct {
   /** Adds to accumulators of that name instead of declaring them. */
   readonly accumulate?: true;
   /** The block's rows: accessor, row length, and the first element of a row. */
-  readonly rows: { readonly load: string; readonly width: number; at(row: BlockRow): string };
-  /** The expert's matrix: accessor, and whether it is stored [depth, columns] or [columns, depth]. */
-  readonly matrix: { readonly load: string; readonly layout: "N" | "T" };
+  readonly rows: { readonly load: string; readonly width: number; at(row: BlockRow): string } | TextureRows;
+  /** The expert's matrix: accessor, whether it is stored [depth, columns] or [columns, depth], and its texture if any. */
+  readonly matrix: { readonly load: string; readonly layout: "N" | "T"; readonly texture?: TextureMatrix };
+}
+
+/** Rows of a block in a texture: accessor, which line a row is, and the element of the line it starts at. */
+export interface TextureRows {
+  /** Accessor. */
+  readonly load: string;
+  /** The texture. */
+  readonly texture: TextureMatrix;
+  /** First element of a row, a multiple of four. */
+  readonly offset: number;
+  /** Line of a row. */
+  line(row: BlockRow): string;
+}
+
+/** What a block has to know of the experts whose rows it owns. */
+export interface BlockShape {
+  /** A. */
+  readonly assignments: number;
+  /** E. */
+  readonly experts: number;
 }
 
 /** The parts of a block kernel. */
@@ -94,18 +117,20 @@ export interface BlockKernel {
   readonly dropped?: string;
   /** Whether rows have assignments and weights. */
   readonly weighted: boolean;
+  /** Whether they have assignments at least. */
+  readonly assigned?: boolean;
   /** Statements of a block. */
   readonly body: string;
 }
 
 /** BM of the software variant: 16 where experts have rows enough, less where most of the block would be empty. */
-export function softwareBlockRows({ assignments, experts }: ExpertShape): number {
+export function softwareBlockRows({ assignments, experts }: BlockShape): number {
   const rows = assignments / Math.min(experts, assignments);
   return rows >= 12 ? 16 : rows >= 6 ? 8 : 4;
 }
 
 /** Text of one block kernel; no state but sizes. */
-export class ExpertBlock {
+export class ExpertBlock<Shape extends BlockShape = ExpertShape> {
   /** Invocations of a workgroup. */
   readonly size: number;
   /** Lanes side by side along the columns. */
@@ -118,7 +143,7 @@ export class ExpertBlock {
    * @param tiledWidth Columns that are cut over workgroups; left out, a workgroup walks all columns.
    */
   constructor(
-    readonly shape: ExpertShape,
+    readonly shape: Shape,
     readonly variant: Variant,
     readonly rows: number,
     readonly tiledWidth?: number,
@@ -142,7 +167,7 @@ export class ExpertBlock {
       (this.tiledWidth === width ? 1 : this.tiles(width)) *
       (depth / (this.isVector(depth) || this.isVector(width) ? 4 : 1) + 2 * this.rows + 1)
     );
-    return loops.reduce((a, b) => a + b, this.shape.experts) < MAX_ITERATIONS;
+    return loops.reduce((a, b) => a + b, Math.ceil(Math.log2(this.shape.experts + 1))) < MAX_ITERATIONS;
   }
 
   /** Tiles of a row. */
@@ -220,10 +245,12 @@ export class ExpertBlock {
   }
 
   /** Assembles the kernel: `expert`, `first` and `last` (its rows) are in scope of the body. */
-  kernel({ inputs, outputs, preludes = "", dropped, weighted, body }: BlockKernel): KernelText {
+  kernel(
+    { inputs, outputs, preludes = "", dropped, weighted, assigned = weighted, body }: BlockKernel,
+  ): KernelText {
     const { assignments, experts } = this.shape;
     const tiles = this.tiledWidth === undefined ? 1 : this.tiles(this.tiledWidth);
-    const blocks = Math.floor((assignments + Math.min(experts, assignments) * (this.rows - 1)) / this.rows) * tiles;
+    const blocks = (Math.floor(assignments / this.rows) + experts) * tiles;
     const eachLane = this.variant === "software" ? 16 : 1;
     const tail = dropped === undefined ? 0 : ceilDiv(assignments, eachLane * this.size);
     const grid = linearGrid(blocks + tail, "group");
@@ -233,14 +260,14 @@ export class ExpertBlock {
       `if (item < ${assignments}u) { if (${PLAN.assignRow}(item) == ${NO_ROW}) {\n${dropped}} }\n}\nreturn;\n}\n`;
     const rowMemory = this.variant === "software" ? "" : sharedTileMemory(this.rowsEach) +
       `var<workgroup> blockToken: array<u32, ${this.rows}>;\n` +
-      (weighted
-        ? `var<workgroup> blockAssign: array<u32, ${this.rows}>;\nvar<workgroup> blockWeight: array<f32, ${this.rows}>;\n`
-        : "");
+      (assigned ? `var<workgroup> blockAssign: array<u32, ${this.rows}>;\n` : "") +
+      (weighted ? `var<workgroup> blockWeight: array<f32, ${this.rows}>;\n` : "");
     return {
       inputs: inputs.map((name): Operand => ({ name, kind: name in PLAN && name !== "weight" ? "u32" : "f32" })),
       outputs: outputs.map((name): Operand => ({ name, kind: "f32" })),
       preludes: this.#findBlock() + rowMemory + preludes,
-      body: grid.text + clear + this.#open(tiles === 1 ? "group" : `(group / ${tiles}u)`, weighted) + body,
+      body: grid.text + clear + this.#open(tiles === 1 ? "group" : `(group / ${tiles}u)`, { assigned, weighted }) +
+        body,
       workgroupSize: [this.size, 1, 1],
       workgroups: grid.workgroups,
     };
@@ -274,16 +301,17 @@ export class ExpertBlock {
 
   #findBlock(): string {
     const { experts } = this.shape;
-    return `fn findBlock(number: u32) -> vec3<u32> {\nvar left = number;\n` +
-      `for (var e = 0u; e < ${experts}u; e++) {\n` +
-      `let begin = ${PLAN.expertOffsets}(e);\nlet until = ${PLAN.expertOffsets}(e + 1u);\n` +
-      `let blocks = (until - begin + ${this.rows - 1}u) / ${this.rows}u;\n` +
-      `if (left < blocks) { return vec3<u32>(e, begin + left * ${this.rows}u, until); }\nleft -= blocks;\n}\n` +
-      `return vec3<u32>(${experts}u, 0u, 0u);\n}\n`;
+    const firstBlock = (e: string) => `${PLAN.expertOffsets}(${e}) / ${this.rows}u + ${e}`;
+    return `fn findBlock(number: u32) -> vec3<u32> {\nvar low = 0u;\nvar high = ${experts}u;\n` +
+      `while (high - low > 1u) {\nlet middle = (low + high) / 2u;\n` +
+      `if (${firstBlock("middle")} <= number) { low = middle; } else { high = middle; }\n}\n` +
+      `let first = ${PLAN.expertOffsets}(low) + (number - (${firstBlock("low")})) * ${this.rows}u;\n` +
+      `let last = ${PLAN.expertOffsets}(low + 1u);\n` +
+      `return select(vec3<u32>(${experts}u, 0u, 0u), vec3<u32>(low, first, last), first < last);\n}\n`;
   }
 
   /** Finds the block's expert and rows, and loads their tokens, assignments and weights. */
-  #open(number: string, weighted: boolean): string {
+  #open(number: string, { assigned, weighted }: { readonly assigned: boolean; readonly weighted: boolean }): string {
     const text =
       `let block = findBlock(${number});\nlet expert = block.x;\nlet first = block.y;\nlet last = block.z;\n` +
       `if (expert == ${this.shape.experts}u) { return; }\n`;
@@ -293,46 +321,39 @@ export class ExpertBlock {
           this.rows,
           (r) =>
             `let row${r} = min(first + ${r}u, last - 1u);\nlet token${r} = ${PLAN.rowToken}(row${r});\n` +
-            (weighted
-              ? `let assign${r} = ${PLAN.rowAssign}(row${r});\nlet weight${r} = ${PLAN.weight}(assign${r});\n`
-              : ""),
+            (assigned ? `let assign${r} = ${PLAN.rowAssign}(row${r});\n` : "") +
+            (weighted ? `let weight${r} = ${PLAN.weight}(assign${r});\n` : ""),
         );
     }
-    const weights = weighted
-      ? `blockAssign[lane] = ${PLAN.rowAssign}(row);\nblockWeight[lane] = ${PLAN.weight}(${PLAN.rowAssign}(row));\n`
-      : "";
+    const weights = (assigned ? `blockAssign[lane] = ${PLAN.rowAssign}(row);\n` : "") +
+      (weighted ? `blockWeight[lane] = ${PLAN.weight}(${PLAN.rowAssign}(row));\n` : "");
     return `${text}if (lane < ${this.rows}u) {\nlet row = min(first + lane, last - 1u);\n` +
       `blockToken[lane] = ${PLAN.rowToken}(row);\n${weights}}\nworkgroupBarrier();\n`;
   }
 
   #registerProduct({ name, depth, columns, accumulate, rows, matrix }: BlockProduct): string {
-    const { width, groups, exact } = columns;
-    const isN = matrix.layout === "N";
-    const isVector = this.isVector(isN ? width : depth);
-    const unit = isN && isVector ? 4 : 1;
-    let text = "";
-    for (let j = 0; j < groups * 4; j += unit) {
-      const column = `${columnOf(j >> 2)} + ${j & 3}u`;
-      const at = exact ? `(${column})` : `min(${column}, ${width - unit}u)`;
-      text += `let ${name}c${j} = expert * ${depth * width}u + ${at}${isN ? "" : ` * ${depth}u`};\n`;
-    }
-    const alongRows = this.isVector(rows.width) ? "depth" : "none";
-    const alongMatrix = !isVector ? "none" : isN ? "tile" : "depth";
+    const { groups } = columns;
+    const a = "texture" in rows ? this.#textureRows(name, rows) : {
+      text: "",
+      operand: {
+        load: rows.load,
+        along: this.isVector(rows.width) ? "depth" : "none",
+        index: (r: number, k: string) => `${rows.at(this.#row(r))} + ${k}`,
+      } as const,
+    };
+    const b = this.#matrixOperand(name, depth, columns, matrix);
     const loop = registerTile({
       name,
       rows: this.rows,
       columns: groups,
       start: "0u",
       end: `${depth}u`,
-      step: alongRows === "depth" || alongMatrix === "depth" ? 4 : 1,
-      a: { load: rows.load, along: alongRows, index: (r, k) => `${rows.at(this.#row(r))} + ${k}` },
-      b: {
-        load: matrix.load,
-        along: alongMatrix,
-        index: (j, k) => isN ? `${name}c${j} + ${k} * ${width}u` : `${name}c${j} + ${k}`,
-      },
+      step: a.operand.along === "depth" || b.operand.along === "depth" ? 4 : 1,
+      a: a.operand,
+      b: b.operand,
       accumulate: true,
     });
+    const text = a.text + b.text;
     const declare = accumulate
       ? ""
       : times(this.rows, (r) => times(groups, (c) => `var ${name}_${r}_${c} = vec4<f32>();\n`));
@@ -340,8 +361,61 @@ export class ExpertBlock {
     return `${declare}{\n${text}${loop}}\n`;
   }
 
+  /** Rows in a texture: the lines, before the loop, and how a lane reads four neighbors of the depth. */
+  #textureRows(name: string, rows: TextureRows): { readonly text: string; readonly operand: TileOperand } {
+    const text = times(this.rows, (r) => {
+      const { x, y } = textureLine(rows.texture, rows.line(this.#row(r)));
+      return `let ${name}x${r} = ${x} + ${rows.offset / 4}u;\nlet ${name}y${r} = ${y};\n`;
+    });
+    return {
+      text,
+      operand: { load: rows.load, along: "depth", index: (r, k) => `${name}x${r} + (${k} >> 2u), ${name}y${r}` },
+    };
+  }
+
+  /** The expert's matrix, in a texture or a buffer. */
+  #matrixOperand(
+    name: string,
+    depth: number,
+    { width, groups, exact }: Columns,
+    { load, layout, texture }: BlockProduct["matrix"],
+  ): { readonly text: string; readonly operand: TileOperand } {
+    const isN = layout === "N";
+    const columnAt = (j: number) => `(${columnOf(j >> 2)} + ${j & 3}u)`;
+    if (texture) {
+      // Columns past the end are read from wherever they point to, which is harmless in a texture, and never stored.
+      const { x, y } = textureLine(texture, `expert * ${texture.lines}u`);
+      const start = `let ${name}x = ${x};\nlet ${name}y = ${y};\n`;
+      return isN
+        ? {
+          text: start,
+          operand: { load, along: "tile", index: (j, k) => `${name}x + (${columnAt(j)} >> 2u), ${name}y + ${k}` },
+        }
+        : {
+          text: start,
+          operand: { load, along: "depth", index: (j, k) => `${name}x + (${k} >> 2u), ${name}y + ${columnAt(j)}` },
+        };
+    }
+    const isVector = this.isVector(isN ? width : depth);
+    const unit = isN && isVector ? 4 : 1;
+    let text = "";
+    for (let j = 0; j < groups * 4; j += unit) {
+      const at = exact ? columnAt(j) : `min(${columnAt(j)}, ${width - unit}u)`;
+      text += `let ${name}c${j} = expert * ${depth * width}u + ${at}${isN ? "" : ` * ${depth}u`};\n`;
+    }
+    return {
+      text,
+      operand: {
+        load,
+        along: !isVector ? "none" : isN ? "tile" : "depth",
+        index: (j, k) => isN ? `${name}c${j} + ${k} * ${width}u` : `${name}c${j} + ${k}`,
+      },
+    };
+  }
+
   #sharedProduct({ name, depth, columns, accumulate, rows, matrix }: BlockProduct): string {
     const { width } = columns;
+    if ("texture" in rows) throw new Error("unreachable: only kernels for software adapters read textures");
     return sharedTile({
       name,
       rowsEach: this.rowsEach,

@@ -5,7 +5,14 @@
  */
 import type { KernelContext, Operand as Buffer } from "../core/kernel.ts";
 import { ceilDiv, dispatchKernelText, type KernelText, linearGrid, type Operand } from "../ops/kernel_text.ts";
-import { type ExecuteAttrs, named } from "./execute_operands.ts";
+
+/** Where the rows of a token's assignments are. */
+export interface TokenAssignments {
+  /** Row of each assignment, u32[A]; 0xFFFFFFFF for none. */
+  readonly assignRow: Buffer;
+  /** First assignment of each token and the end, u32[T + 1], where tokens have different numbers. */
+  readonly tokenOffsets?: Buffer;
+}
 
 /** Which assignments a token has: always the same number, or those between its offsets. */
 interface CombineOptions {
@@ -50,10 +57,15 @@ function combineKernel({ tokens, width, perToken }: CombineOptions): KernelText 
 }
 
 /** Adds the rows of each token's assignments. */
-export function dispatchCombine(kernel: KernelContext, attrs: ExecuteAttrs, rows: Buffer, out: Buffer): void {
-  const { assignRow, tokenOffsets } = named(kernel.inputs, attrs);
+export function dispatchCombine(
+  kernel: KernelContext,
+  { assignRow, tokenOffsets }: TokenAssignments,
+  { perToken }: Pick<CombineOptions, "perToken">,
+  rows: Buffer,
+  out: Buffer,
+): void {
   const [tokens, width] = out.shape as readonly [number, number];
-  const text = combineKernel({ tokens, width, perToken: attrs.perToken });
+  const text = combineKernel({ tokens, width, perToken });
   dispatchKernelText(kernel, `experts combine ${tokens}x${width}`, text, [rows, assignRow, tokenOffsets ?? null], [
     out,
   ]);

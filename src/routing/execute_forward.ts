@@ -9,10 +9,12 @@ import { definePrimitive, type Primitive } from "../core/primitive.ts";
 import type { Aval } from "../core/shape.ts";
 import { apply, type Tensor } from "../core/tensor.ts";
 import { dispatchKernelText, variantOf } from "../ops/kernel_text.ts";
+import { textureOf, textureToFill } from "../ops/texture_matrix.ts";
 import { executeGradients } from "./execute_backward.ts";
 import { dispatchCombine } from "./execute_combine.ts";
 import {
   downForward,
+  downFromTextures,
   FORWARD_INPUTS,
   type ForwardOptions,
   fusedForward,
@@ -21,10 +23,12 @@ import {
   preactivationForward,
   prefersFused,
   upForward,
+  upFromTextures,
 } from "./execute_forward_kernel.ts";
 import { executeInSteps, preactivationInSteps } from "./execute_meaning.ts";
 import { CAST_PLACES, type ExecuteAttrs, expertShape, named, preactivationWidth } from "./execute_operands.ts";
-import { hasElements, labelOf } from "./execute_shape.ts";
+import { type ExpertShape, hasElements, labelOf } from "./execute_shape.ts";
+import { type ExecuteTextures, executeTextures } from "./execute_textures.ts";
 
 /** Workgroup memory a GPU kernel takes at most: more would leave room for too few workgroups beside it. */
 const HARDWARE_WORKGROUP_BYTES = 16384;
@@ -60,7 +64,12 @@ function buildForward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const { assignments, width, inner } = shape;
   const rows = options.target === "token" ? out : kernel.scratch([assignments, width], "f32");
   const label = labelOf(shape);
-  if (prefersFused(shape, options)) {
+  const textures = pairFits(shape, options.variant)
+    ? executeTextures(shape, operands.hidden.shape[0]!, kernel.adapter)
+    : null;
+  if (textures !== null) {
+    dispatchFromTextures(kernel, attrs, { shape, options, textures, preactivation, rows });
+  } else if (prefersFused(shape, options)) {
     const text = fusedForward(shape, options);
     const innerRows = keepsInnerOnChip(shape, options) ? null : kernel.scratch([assignments, inner], "f32");
     dispatchKernelText(kernel, `experts ${label}`, text, readable(kernel, attrs, null), [
@@ -80,7 +89,40 @@ function buildForward(kernel: KernelContext, attrs: ExecuteAttrs): void {
     );
     dispatchKernelText(kernel, `experts down ${label}`, downForward(shape, options), inputs, [rows]);
   }
-  if (rows !== out) dispatchCombine(kernel, attrs, rows, out);
+  if (rows !== out) dispatchCombine(kernel, operands, attrs, rows, out);
+}
+
+/** The pair with operands in textures. */
+function dispatchFromTextures(
+  kernel: KernelContext,
+  attrs: ExecuteAttrs,
+  { shape, options, textures, preactivation, rows }: {
+    readonly shape: ExpertShape;
+    readonly options: ForwardOptions;
+    readonly textures: ExecuteTextures;
+    readonly preactivation: Operand | null;
+    readonly rows: Operand;
+  },
+): void {
+  const { hidden, up, gate, down } = named(kernel.inputs, attrs);
+  const { assignments } = shape;
+  const label = labelOf(shape);
+  const inputs = readable(kernel, attrs, null);
+  const z = preactivation ?? kernel.scratch([assignments, preactivationWidth(shape)], "f32");
+  const tokens = textureOf(kernel, hidden, textures.tokens);
+  const upMatrix = textureOf(kernel, up, textures.up);
+  const gateMatrix = gate ? textureOf(kernel, gate, textures.up) : null;
+  const innerRows = textureToFill(kernel, z, "activated", textures.inner);
+  const upText = upFromTextures(shape, options, textures);
+  dispatchKernelText(kernel, `experts up ${label}`, upText, inputs, [null, z], [
+    tokens,
+    upMatrix,
+    gateMatrix,
+    innerRows,
+  ]);
+  const downText = downFromTextures(shape, options, textures);
+  const downMatrix = textureOf(kernel, down, textures.down);
+  dispatchKernelText(kernel, `experts down ${label}`, downText, inputs, [rows], [innerRows, downMatrix]);
 }
 
 /**

@@ -13,8 +13,10 @@
  * @module
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
-import { type Columns, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
+import { textureLine } from "../ops/texture_matrix.ts";
+import { type BlockProduct, type BlockShape, type Columns, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
+import { type ExecuteTextures, texelOf } from "./execute_textures.ts";
 
 /** How a forward kernel is laid out. */
 export interface ForwardOptions {
@@ -98,9 +100,15 @@ export function fusedForward(shape: ExpertShape, options: ForwardOptions): Kerne
     : rowsInBuffer(inner);
   const up = block.eachTile(inner, (columns) => upStage(block, columns, rows, options));
   const down = block.eachTile(width, (columns) =>
-    downStage(block, columns, options, rows.load, (row) =>
-      // A row past the block's last one is computed from whatever a valid one holds and thrown away.
-      isOnChip ? rows.at(row.local) : `${row.place} * ${inner}u`));
+    downStage(block, columns, options, {
+      rows: {
+        load: rows.load,
+        width: inner,
+        // A row past the block's last one is computed from whatever a valid one holds and thrown away.
+        at: (row) => isOnChip ? rows.at(row.local) : `${row.place} * ${inner}u`,
+      },
+      matrix: { load: LOAD.down, layout: "N" },
+    }));
   return block.kernel({
     inputs: FORWARD_INPUTS,
     outputs: OUTPUTS,
@@ -135,6 +143,74 @@ export function preactivationForward(shape: ExpertShape, options: ForwardOptions
   });
 }
 
+/** Textures of {@linkcode upFromTextures} by accessor number: tokens, up, gate if there is one, and h, which it writes. */
+const UP_TEXTURES = { hidden: "tx0", up: "tx1", gate: "tx2", innerRows: "tw3" };
+/** Reads z back. */
+const READ_BACK = "rd1";
+
+/**
+ * First dispatch of the pair with operands in textures: z, and h into the texture that {@linkcode downFromTextures} reads.
+ * h is computed from z by a rolled loop, as in {@linkcode fusedForward}; where z is not kept, it goes to scratch.
+ */
+export function upFromTextures(shape: ExpertShape, options: ForwardOptions, textures: ExecuteTextures): KernelText {
+  const { inner, body } = shape;
+  const isGated = body === "glu";
+  const span = isGated ? 2 * inner : inner;
+  const block = pairBlock(shape, options.variant, inner);
+  function half(columns: Columns, name: string, matrix: "up" | "gate", offset: number): string {
+    const bias = matrix === "gate" || !isGated ? (isGated ? LOAD.gateBias : LOAD.upBias) : LOAD.upBias;
+    return block.product({
+      name,
+      depth: shape.width,
+      columns,
+      rows: { load: UP_TEXTURES.hidden, texture: textures.tokens, offset: 0, line: ({ token }) => token },
+      matrix: { load: UP_TEXTURES[matrix], layout: "N", texture: textures.up },
+    }) + block.eachOutput(name, columns, ({ local }, column, value) => {
+      const z = shape.bias ? `${value} + ${block.get(bias, `expert * ${inner}u`, column, columns)}` : value;
+      return block.put(STORE.preactivation, `(first + ${local}) * ${span}u + ${offset}u`, column, columns, z);
+    });
+  }
+  const { x, y } = textureLine(textures.inner, "(first + row)");
+  const finish = (columns: Columns) =>
+    block.eachRowOf(columns, (column) => {
+      const z = (offset: number) => block.get(READ_BACK, `(first + row) * ${span}u + ${offset}u`, column, columns);
+      const h = `activate(${z(0)})${isGated ? ` * ${z(inner)}` : ""}`;
+      const put = `${UP_TEXTURES.innerRows}v(${texelOf(x, column)}, ${y}, ${h});`;
+      return columns.exact ? `${put}\n` : `if (${column} < ${inner}u) { ${put} }\n`;
+    });
+  return block.kernel({
+    inputs: FORWARD_INPUTS,
+    outputs: OUTPUTS,
+    preludes: activationText(shape.activation),
+    weighted: false,
+    body: block.eachTile(
+      inner,
+      (columns) =>
+        (isGated ? half(columns, "g", "gate", 0) + half(columns, "u", "up", inner) : half(columns, "u", "up", 0)) +
+        finish(columns),
+    ),
+  });
+}
+
+/** Second dispatch of the pair with operands in textures 0 (h) and 1 (down). */
+export function downFromTextures(shape: ExpertShape, options: ForwardOptions, textures: ExecuteTextures): KernelText {
+  const block = pairBlock(shape, options.variant, shape.width);
+  return block.kernel({
+    inputs: FORWARD_INPUTS,
+    outputs: OUTPUTS,
+    weighted: true,
+    ...clearing(block, options),
+    body: block.eachTile(
+      shape.width,
+      (columns) =>
+        downStage(block, columns, options, {
+          rows: { load: "tx0", texture: textures.inner, offset: 0, line: ({ place }) => place },
+          matrix: { load: "tx1", layout: "N", texture: textures.down },
+        }),
+    ),
+  });
+}
+
 /** Second dispatch of the pair: y from h. */
 export function downForward(shape: ExpertShape, options: ForwardOptions): KernelText {
   const block = pairBlock(shape, options.variant, shape.width);
@@ -145,7 +221,11 @@ export function downForward(shape: ExpertShape, options: ForwardOptions): Kernel
     ...clearing(block, options),
     body: block.eachTile(
       shape.width,
-      (columns) => downStage(block, columns, options, "ld12", (row) => `${row.place} * ${shape.inner}u`),
+      (columns) =>
+        downStage(block, columns, options, {
+          rows: { load: "ld12", width: shape.inner, at: (row) => `${row.place} * ${shape.inner}u` },
+          matrix: { load: LOAD.down, layout: "N" },
+        }),
     ),
   });
 }
@@ -156,7 +236,7 @@ function clearing(block: ExpertBlock, { target }: ForwardOptions): { readonly dr
 }
 
 /** Writes zeros to row `item`, D wide. */
-export function clearRow(block: ExpertBlock, store: string): string {
+export function clearRow(block: ExpertBlock<BlockShape & { readonly width: number }>, store: string): string {
   const { width } = block.shape;
   const [unit, zero] = block.isVector(width)
     ? [4, `${store}v(item * ${width}u + j, vec4<f32>())`]
@@ -234,19 +314,13 @@ function downStage(
   block: ExpertBlock,
   columns: Columns,
   { target }: ForwardOptions,
-  load: string,
-  at: (row: { readonly local: string; readonly place: string }) => string,
+  operands: Pick<BlockProduct, "rows" | "matrix">,
 ): string {
   const { width, inner, bias } = block.shape;
-  return block.product({
-    name: "y",
-    depth: inner,
-    columns,
-    rows: { load, width: inner, at },
-    matrix: { load: LOAD.down, layout: "N" },
-  }) + block.eachOutput("y", columns, (row, column, value) => {
-    const sum = bias ? `(${value} + ${block.get(LOAD.downBias, `expert * ${width}u`, column, columns)})` : value;
-    const to = target === "token" ? row.token : row.assign;
-    return block.put(STORE.out, `${to} * ${width}u`, column, columns, `${row.weight} * ${sum}`);
-  });
+  return block.product({ name: "y", depth: inner, columns, ...operands }) +
+    block.eachOutput("y", columns, (row, column, value) => {
+      const sum = bias ? `(${value} + ${block.get(LOAD.downBias, `expert * ${width}u`, column, columns)})` : value;
+      const to = target === "token" ? row.token : row.assign;
+      return block.put(STORE.out, `${to} * ${width}u`, column, columns, `${row.weight} * ${sum}`);
+    });
 }

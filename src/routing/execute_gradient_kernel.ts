@@ -18,18 +18,30 @@ import {
   times,
   type Variant,
 } from "../ops/kernel_text.ts";
+import type { AdapterTraits } from "../core/kernel.ts";
+import type { Aval } from "../core/shape.ts";
+import { textureLine, type TextureMatrix, textureMatrix } from "../ops/texture_matrix.ts";
 import { registerTile, SHARED_COLUMNS, sharedTile, sharedTileMemory } from "../ops/tile.ts";
+import { repaysTextures } from "./execute_textures.ts";
 
-/** One operand: some columns of a matrix that has a row for each token or for each row of the plan. */
+/** One operand: some columns of a matrix that has a row for each token, assignment or row of the plan. */
 export interface ExpertRows {
-  /** Whether plan row r is row rowToken[r] of the matrix, or row r. */
-  readonly by: "token" | "row";
+  /** Whether plan row r is row rowToken[r] of the matrix, row rowAssign[r], or row r. */
+  readonly by: "token" | "assign" | "row";
   /** Columns used. */
   readonly width: number;
   /** First column used. */
   readonly offset: number;
   /** Columns of the matrix. */
   readonly stride: number;
+}
+
+/** How the operands of a sum of outer products lie in textures: [rows, stride] each. */
+export interface GradientTextures {
+  /** Of the left operand. */
+  readonly left: TextureMatrix;
+  /** Of the right operand. */
+  readonly right: TextureMatrix;
 }
 
 /** A sum of outer products for each expert. */
@@ -42,12 +54,36 @@ export interface MatrixGradient {
   readonly right: ExpertRows;
   /** Parts each expert's rows are cut into; partial sums are [parts, E, left.width, right.width]. */
   readonly parts: number;
+  /** Where operands are read from textures 0 and 1; not from their buffers then. */
+  readonly textures?: GradientTextures | null;
+}
+
+/**
+ * Decides whether a sum of outer products reads its operands from textures, like the block kernels it goes with.
+ *
+ * @param inputs left, right, expertOffsets, rowToken.
+ */
+export function gradientTextures(
+  { experts, left, right }: MatrixGradient,
+  [leftRows, rightRows, , rowToken]: readonly Aval[],
+  adapter: AdapterTraits,
+): GradientTextures | null {
+  const work = { assignments: rowToken!.shape[0]!, experts, width: left.width, inner: right.width };
+  if (!isAligned(left) || !isAligned(right) || !repaysTextures(work, adapter)) return null;
+  const lay = (rows: Aval, { stride }: ExpertRows) =>
+    textureMatrix({ batch: 1, rows: rows.shape[0]!, columns: stride }, adapter.textureSide);
+  const found = { left: lay(leftRows!, left), right: lay(rightRows!, right) };
+  return found.left && found.right && { left: found.left, right: found.right };
 }
 
 /** Rows one invocation may walk. */
 const MAX_ROWS = 60_000;
 const LANES = 8;
-const PLAN_INPUTS: readonly Operand[] = [{ name: "expertOffsets", kind: "u32" }, { name: "rowToken", kind: "u32" }];
+const PLAN_INPUTS: readonly Operand[] = [
+  { name: "expertOffsets", kind: "u32" },
+  { name: "rowToken", kind: "u32" },
+  { name: "rowAssign", kind: "u32" },
+];
 
 /** Parts that keep an invocation under the loop limit even if one expert has all rows. */
 export function gradientParts(assignments: number): number {
@@ -65,10 +101,10 @@ function isAligned({ width, offset, stride }: ExpertRows): boolean {
 
 /** Row of the matrix for a row of the plan. */
 function matrixRow({ by }: ExpertRows, row: string): string {
-  return by === "token" ? `ldu3(${row})` : `(${row})`;
+  return by === "token" ? `ldu3(${row})` : by === "assign" ? `ldu4(${row})` : `(${row})`;
 }
 
-/** The sum of outer products. Inputs: left, right, expertOffsets, rowToken. */
+/** The sum of outer products. Inputs: left, right, expertOffsets, rowToken, rowAssign. */
 export function matrixGradientKernel(gradient: MatrixGradient, variant: Variant): KernelText {
   const { experts, left, right, parts } = gradient;
   const isSoftware = variant === "software";
@@ -89,7 +125,9 @@ export function matrixGradientKernel(gradient: MatrixGradient, variant: Variant)
     `let begin = ldu2(expert);\nlet until = ldu2(expert + 1u);\n${range}`;
   const store = (row: string, column: string, value: string) => storeTile(m, n, row, column, value);
   const body = isSoftware
-    ? softwareProduct(left, right, rows, columns) +
+    ? (gradient.textures
+      ? textureProduct(left, right, rows, columns, gradient.textures)
+      : softwareProduct(left, right, rows, columns)) +
       times(rows, (r) => times(columns, (c) => store(`m0 + ${r}u`, `(n0 + ${c * 4 * LANES}u)`, `g_${r}_${c}`)))
     : hardwareProduct(left, right) +
       times(4, (r) => store(`m0 + (lane / 16u) * 4u + ${r}u`, "(n0 + (lane % 16u) * 4u)", `g_${r}`));
@@ -141,6 +179,31 @@ function softwareProduct(left: ExpertRows, right: ExpertRows, rows: number, colu
     });
 }
 
+/** The same with operands in textures, whose lines are rows; reads past their ends are harmless. */
+function textureProduct(
+  left: ExpertRows,
+  right: ExpertRows,
+  rows: number,
+  columns: number,
+  textures: GradientTextures,
+): string {
+  function start(name: string, matrix: TextureMatrix, side: ExpertRows, row: string): string {
+    const { x, y } = textureLine(matrix, matrixRow(side, row));
+    return `let ${name}Line = ${y};\nlet ${name}Start = ${x} + ${side.offset / 4}u;\n`;
+  }
+  return registerTile({
+    name: "g",
+    rows,
+    columns,
+    start: "first",
+    end: "last",
+    step: 1,
+    prepare: (row) => start("left", textures.left, left, row) + start("right", textures.right, right, row),
+    a: { load: "tx0", along: "tile", index: (r) => `leftStart + (m0 >> 2u) + ${r / 4}u, leftLine` },
+    b: { load: "tx1", along: "tile", index: (j) => `rightStart + (n0 >> 2u) + ${(j >> 2) * LANES}u, rightLine` },
+  });
+}
+
 function hardwareProduct(left: ExpertRows, right: ExpertRows): string {
   const place = (side: ExpertRows, row: string, column: string) =>
     `${matrixRow(side, row)} * ${side.stride}u + ${side.offset}u + min(${column}, ${side.width - 1}u)`;
@@ -168,7 +231,6 @@ export function biasGradientKernel(experts: number, right: ExpertRows, scale: "n
       { name: "right", kind: "f32" },
       { name: "weight", kind: "f32" },
       ...PLAN_INPUTS,
-      { name: "rowAssign", kind: "u32" },
     ],
     outputs: [{ name: "gradient", kind: "f32" }],
     preludes: "",

@@ -47,7 +47,7 @@ function rowExperts(expertOffsets: Tensor, rows: number): Tensor {
   return sumOver(cast(hasEnded, "u32"), [0]);
 }
 
-function rowsOf({ expertOffsets, rowToken, rowAssign }: ExecuteOperands<Tensor>): Rows {
+function rowsOf({ expertOffsets, rowToken, rowAssign }: RowTables): Rows {
   const expert = rowExperts(expertOffsets, rowToken.shape[0]!);
   const isUsed = less(expert, expertOffsets.shape[0]! - 1);
   return { expert, token: where(isUsed, rowToken, NONE), assign: where(isUsed, rowAssign, NONE) };
@@ -139,50 +139,56 @@ export function dataGradientsInSteps(
 }
 
 /** The columns of a matrix that stand for rows of the plan, [A, width]. */
-function planRows(matrix: Tensor, { by, width, offset }: ExpertRows, token: Tensor): Tensor {
-  const rows = by === "token" ? takeRows(matrix, token) : matrix;
+function planRows(matrix: Tensor, { by, width, offset }: ExpertRows, plan: Rows): Tensor {
+  const rows = by === "row" ? matrix : takeRows(matrix, plan[by]);
   return sliceAxis(rows, 1, { start: offset, stop: offset + width });
 }
 
-/** Where rows are, as the gradients of parameters see them. */
-export interface RowTables {
-  /** u32[E + 1]. */
-  readonly expertOffsets: Tensor;
-  /** u32[A]. */
-  readonly rowToken: Tensor;
-}
+/** Where rows are. */
+export type RowTables = Pick<ExecuteOperands<Tensor>, "expertOffsets" | "rowToken" | "rowAssign">;
 
 /** Σ leftᵀ right over each expert's rows, [E, left.width, right.width]. */
 export function matrixGradientInSteps(
   [left, right]: readonly [Tensor, Tensor],
   sides: { readonly left: ExpertRows; readonly right: ExpertRows },
-  { expertOffsets, rowToken }: RowTables,
+  tables: RowTables,
 ): Tensor {
-  const expert = rowExperts(expertOffsets, rowToken.shape[0]!);
-  const experts = expertOffsets.shape[0]! - 1;
-  const token = where(less(expert, experts), rowToken, NONE);
-  const a = planRows(left, sides.left, token);
-  const b = planRows(right, sides.right, token);
+  const rows = rowsOf(tables);
+  const a = planRows(left, sides.left, rows);
+  const b = planRows(right, sides.right, rows);
   const outer = [a.shape[0]!, a.shape[1]!, b.shape[1]!];
   const products = times(
     expandTo(reshapeTo(a, [outer[0]!, outer[1]!, 1]), outer),
     expandTo(reshapeTo(b, [outer[0]!, 1, outer[2]!]), outer),
   );
-  return sumRows(products, expert, experts);
+  return sumRows(products, rows.expert, tables.expertOffsets.shape[0]! - 1);
 }
 
 /** Σ right over each expert's rows, each times its weight where one is given: [E, width]. */
 export function biasGradientInSteps(
   right: Tensor,
   side: ExpertRows,
-  { expertOffsets, rowToken }: RowTables,
-  weights?: { readonly weight: Tensor; readonly rowAssign: Tensor },
+  tables: RowTables,
+  weight?: Tensor,
 ): Tensor {
-  const expert = rowExperts(expertOffsets, rowToken.shape[0]!);
-  const experts = expertOffsets.shape[0]! - 1;
-  const isUsed = less(expert, experts);
-  const rows = planRows(right, side, where(isUsed, rowToken, NONE));
-  if (weights === undefined) return sumRows(rows, expert, experts);
-  const own = takeRows(weights.weight, where(isUsed, weights.rowAssign, NONE));
-  return sumRows(scaleRows(rows, own), expert, experts);
+  const plan = rowsOf(tables);
+  const rows = planRows(right, side, plan);
+  const weighted = weight === undefined ? rows : scaleRows(rows, takeRows(weight, plan.assign));
+  return sumRows(weighted, plan.expert, tables.expertOffsets.shape[0]! - 1);
+}
+
+/** The product of each row's token with its expert's matrix by assignment, [A, O]; zeros for those without a row. */
+export function segmentsInSteps(
+  [x, weight, bias]: readonly [Tensor, Tensor, Tensor | undefined],
+  tables: RowTables,
+  assignRow: Tensor,
+): Tensor {
+  const { expert, token } = rowsOf(tables);
+  return takeRows(biased(project(takeRows(x, token), weight, expert), bias, expert), assignRow);
+}
+
+/** The gradient of the tokens that {@linkcode segmentsInSteps} multiplies, [T, I], from that of its result, [A, O]. */
+export function segmentTokensInSteps(dOut: Tensor, weight: Tensor, tables: RowTables, tokens: number): Tensor {
+  const { expert, token, assign } = rowsOf(tables);
+  return sumRows(project(takeRows(dOut, assign), weight, expert, "transposed"), token, tokens);
 }

@@ -8,13 +8,10 @@
  */
 import { castTo } from "../core/arithmetic.ts";
 import type { Tensor } from "../core/tensor.ts";
-import { mul } from "../ops/binary.ts";
-import { sum } from "../ops/reduce.ts";
-import { takeRows } from "../ops/rows.ts";
-import { unsqueeze } from "../ops/view.ts";
 import { type PlanExtras, planFromTopK } from "./plan.ts";
 import type { DispatchPlan, RouteContext, Router, Tokens } from "./plan_types.ts";
 import { expectArgument } from "./tokens.ts";
+import { sumValueRows } from "./value_rows.ts";
 
 /** Which rows tokens read, and with what weights. */
 export interface FoundRows extends Pick<PlanExtras, "aux" | "meanDistribution"> {
@@ -55,7 +52,9 @@ export function planOfRows({ rows, weights, ...extras }: FoundRows, experts: num
  * Reads a memory: the body `valueRow`, which ignores the token. `result[t] = Σ_k weights[t, k] · values[rows[t, k]]`.
  *
  * Shapes: `values` [M, W] -> [T, W], in the type of `values`, added up in f32. A token without rows gets zeros.
- * Differentiable in `values` (rows that nobody reads have a gradient of zeros) and in the weights.
+ * Differentiable any number of times in `values` (rows that nobody reads have a gradient of zeros) and in the weights. It
+ * is one dispatch, a gradient one or two besides sorting the reads; no row is copied for each read, and sums have a fixed
+ * order, so a run repeats bit for bit.
  *
  * @throws {ShapeError} If `values` is no matrix, or weights and rows differ in shape.
  * @throws {DTypeError} If values are not floats, rows not u32 or weights not f32.
@@ -76,6 +75,5 @@ export function valueRows(values: Tensor, { rows, weights }: FoundRows): Tensor 
   expectArgument("valueRows", "values", values, [count, width], "float");
   expectArgument("valueRows", "rows", rows, [tokens, reads], "u32");
   expectArgument("valueRows", "weights", weights, [tokens, reads], "f32");
-  const read = castTo(takeRows(values, rows), "f32"); // [T, K, W]
-  return castTo(sum(mul(read, unsqueeze(weights, 2)), { axis: 1 }), values.dtype);
+  return castTo(sumValueRows(castTo(values, "f32"), rows, weights), values.dtype);
 }

@@ -31,7 +31,7 @@ export { switchRouter, type SwitchRouterOptions } from "./switch_router.ts";
 export { topKRouter, type TopKRouterOptions, type TopKRouterParams } from "./top_k_router.ts";
 export { balancedAssignment, type BalancedAssignmentOptions } from "./balanced_assignment.ts";
 export { baseRouter, type BaseRouterOptions, type BaseRouterParams } from "./base_router.ts";
-export { expectCausal } from "./causality.ts";
+export { expectCausal, type NonCausal } from "./causality.ts";
 export {
   balanceBias,
   type BalanceBiasOptions,
@@ -52,7 +52,7 @@ export {
   type ReluRouterOptions,
   type ReluRouterParams,
 } from "./relu_router.ts";
-export { sinkhorn, type SinkhornOptions } from "./sinkhorn.ts";
+export { sinkhorn, type SinkhornOptions, type SinkhornShifts } from "./sinkhorn.ts";
 export { sinkhornRouter, type SinkhornRouterOptions } from "./sinkhorn_router.ts";
 export { type EvenBlocksOptions, planOfEvenBlocks } from "./static_plan.ts";
 export { type BlockPlanOptions, planFromBlocks, planOfAll } from "./block_plan.ts";

@@ -17,7 +17,15 @@ export interface SinkhornOptions {
   readonly iterations: number;
   /** Which rows count, bool[T]; all by default. */
   readonly mask?: Tensor | undefined;
+  /**
+   * `"added"` (the default) is Sinkhorn's algorithm. `"subtracted"` is what the published code of sigma-MoE's S-BASE
+   * baseline does, to repeat its runs: shifts are subtracted in the rounds and added at the end, and sums stay uneven.
+   */
+  readonly shifts?: SinkhornShifts;
 }
+
+/** How the rounds of {@linkcode sinkhorn} use the shifts of rows and columns. */
+export type SinkhornShifts = "added" | "subtracted";
 
 /** Logarithm of what padding contributes to a sum: nothing, but finite, so that a sum of nothing is no NaN. */
 const NOTHING = -1e30;
@@ -45,10 +53,14 @@ const NOTHING = -1e30;
  *
  * Source: Cuturi 2013; Clark et al. 2022 for its use in routing.
  */
-export function sinkhorn(logits: Tensor, { iterations, mask }: SinkhornOptions): Tensor {
+export function sinkhorn(logits: Tensor, { iterations, mask, shifts = "added" }: SinkhornOptions): Tensor {
   const [tokens, experts] = logits.shape as [number, number];
   const rows = mask === undefined ? zeros([tokens, 1]) : where(reshapeTo(mask, [tokens, 1]), 0, NOTHING); // f32[T, 1]
   const real = mask === undefined ? Math.log(Math.max(1, tokens)) : log(maximum(sum(castTo(mask, "f32")), 1));
+  if (shifts === "subtracted") {
+    const shifted = shiftBySubtraction(add(logits, rows), real, iterations);
+    return mask === undefined ? shifted : where(reshapeTo(mask, [tokens, 1]), shifted, NOTHING);
+  }
   let rowShift = rows;
   let columnShift = zeros([1, experts]);
   for (let round = 0; round < iterations; round++) {
@@ -56,6 +68,18 @@ export function sinkhorn(logits: Tensor, { iterations, mask }: SinkhornOptions):
     columnShift = neg(add(columns, Math.log(experts)));
     const sums = logSumExp(add(logits, columnShift), { axis: 1, keepDims: true });
     rowShift = sub(sub(rows, sums), real);
+  }
+  return add(add(logits, rowShift), columnShift);
+}
+
+/** The published variant, rows before columns as there. Rows far below all else count for nothing in the columns. */
+function shiftBySubtraction(logits: Tensor, real: Tensor | number, iterations: number): Tensor {
+  const [tokens, experts] = logits.shape as [number, number];
+  let rowShift = zeros([tokens, 1]);
+  let columnShift = zeros([1, experts]);
+  for (let round = 0; round < iterations; round++) {
+    rowShift = neg(add(logSumExp(sub(logits, columnShift), { axis: 1, keepDims: true }), real));
+    columnShift = neg(add(logSumExp(sub(logits, rowShift), { axis: 0, keepDims: true }), Math.log(experts)));
   }
   return add(add(logits, rowShift), columnShift);
 }

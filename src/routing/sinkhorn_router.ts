@@ -5,7 +5,7 @@
  */
 import { stopGradient } from "../core/grad.ts";
 import type { Key } from "../core/key.ts";
-import { expectOptions, type OptionShape, positive, positiveCount } from "../ops/options.ts";
+import { expectOptions, oneOf, type OptionShape, positive, positiveCount } from "../ops/options.ts";
 import { topK } from "../ops/top_k.ts";
 import { meanOverTokens } from "./aux_losses.ts";
 import { finiteScores } from "./finite_scores.ts";
@@ -13,7 +13,7 @@ import { gateLogits, initGate } from "./gate.ts";
 import { planFromTopK } from "./plan.ts";
 import type { DispatchPlan, RouteContext, Router, Tokens } from "./plan_types.ts";
 import { scoreLogits, weighChosen } from "./score.ts";
-import { sinkhorn } from "./sinkhorn.ts";
+import { sinkhorn, type SinkhornShifts } from "./sinkhorn.ts";
 import { expectTokens } from "./tokens.ts";
 import { choiceProblems, type TopKRouterParams } from "./top_k_router.ts";
 
@@ -27,6 +27,11 @@ export interface SinkhornRouterOptions {
   readonly k?: number;
   /** Rounds of Sinkhorn's algorithm while training, 10 by default. */
   readonly iterations?: number;
+  /**
+   * `"added"` (the default) for Sinkhorn's algorithm, `"subtracted"` to repeat the runs of sigma-MoE's published code,
+   * whose rounds balance less.
+   */
+  readonly shifts?: SinkhornShifts;
   /** Standard deviation of the initial gate, 0.02 by default. */
   readonly gateStd?: number;
 }
@@ -36,6 +41,7 @@ const OPTIONS: OptionShape = {
   experts: positiveCount,
   k: positiveCount.optional(),
   iterations: positiveCount.optional(),
+  shifts: oneOf("added", "subtracted").optional(),
   gateStd: positive.optional(),
 };
 
@@ -71,7 +77,7 @@ const OPTIONS: OptionShape = {
  * Source: Clark et al. 2022.
  */
 export function sinkhornRouter(options: SinkhornRouterOptions): Router<TopKRouterParams> {
-  const { k = 1, iterations = 10, experts } = options;
+  const { k = 1, iterations = 10, shifts = "added", experts } = options;
   expectOptions("sinkhornRouter", OPTIONS, options, () => choiceProblems({ experts, k }));
   const name = `sinkhorn(${k}/${experts})`;
 
@@ -81,7 +87,7 @@ export function sinkhornRouter(options: SinkhornRouterOptions): Router<TopKRoute
     const logits = gateLogits(name, tokens.hidden, gate, options);
     const scored = scoreLogits(logits, k === 1 ? "sigmoid" : "softmax");
     const preferences = train
-      ? sinkhorn(finiteScores(stopGradient(logits), mask).scores, { iterations, mask })
+      ? sinkhorn(finiteScores(stopGradient(logits), mask).scores, { iterations, mask, shifts })
       : logits;
     const { indices } = topK(preferences, k);
     return planFromTopK({

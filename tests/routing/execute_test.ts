@@ -14,7 +14,7 @@ import { square } from "../../src/ops/unary.ts";
 import { execute, type ExecuteOptions, type ExpertParams } from "../../src/routing/execute.ts";
 import { planFromTopK } from "../../src/routing/plan.ts";
 import { assertClose, checkOp, gpuTest, oracleTest, withOracle } from "../support/check_primitive.ts";
-import { ADAPTER_CLASSES, withAdapterClass } from "../support/variants.ts";
+import { TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
 import {
   casePlan,
   type CaseTensors,
@@ -84,6 +84,13 @@ const CASES: Readonly<Record<string, ExpertCase>> = {
     width: 12,
     inner: 20,
     biases: ["upBias", "downBias"],
+  },
+  "k = 2 of 3000, of low rank": {
+    choices: randomChoices({ tokens: 40, k: 2, experts: 3000, drop: 0.1 }),
+    experts: 3000,
+    width: 12,
+    inner: 3,
+    activation: "relu",
   },
   "nobody routed": { choices: [[3], [3], [3]], experts: 3, width: 4, inner: 8 },
   "different numbers of experts": {
@@ -160,6 +167,7 @@ const KERNEL_CASES = [
   "k = 1, all to one of eight",
   "k = 2 with dropped choices, gated",
   "k = 2, rows no multiple of a block, one bias of two",
+  "k = 2 of 3000, of low rank",
   "different numbers of experts",
   "inner rows too many for workgroup memory",
 ];
@@ -174,12 +182,20 @@ gpuTest("execute() has right kernels for GPUs, forward and backward", async () =
   });
 });
 
+gpuTest("execute() has right kernels with operands in textures, forward and backward", async () => {
+  for (const name of KERNEL_CASES) {
+    // Small enough that some operands take several stripes.
+    const textureSide = name.includes("gated") ? 128 : 16384;
+    await withAdapterClass("software with textures", () => expectLikeOracle(name, CASES[name]!), { textureSide });
+  }
+});
+
 gpuTest("execute() has right kernels where workgroup memory is small", async () => {
   const name = "inner rows too many for workgroup memory";
   await withAdapterClass("software", () => expectLikeOracle(name, CASES[name]!));
 });
 
-for (const adapterClass of ADAPTER_CLASSES) {
+for (const adapterClass of TEXTURE_CLASSES) {
   gpuTest(`execute() has right ${adapterClass} kernels that keep nothing`, async () => {
     const name = "k = 1 with dropped tokens, odd widths, gated";
     const one: ExpertCase = { ...CASES[name]!, preactivations: "recomputed" };

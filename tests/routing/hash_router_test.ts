@@ -71,6 +71,9 @@ Deno.test("balancedHashTable() evens out the tokens of the corpus", () => {
   const loads = [0, 0, 0];
   table.forEach((expert, id) => loads[expert]! += COUNTS[id]!);
   assertEquals(loads, [50, 50, 50]);
+  const cyclic = [0, 0, 0];
+  COUNTS.forEach((count, id) => cyclic[id % 3]! += count);
+  assertEquals(cyclic, [75, 45, 30], "what the remainder of the id would give");
 });
 
 oracleTest("hashRouter() draws its table with the key of init, and hashes without one", async () => {

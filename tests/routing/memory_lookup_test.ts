@@ -75,6 +75,28 @@ oracleTest("lshLookup() ignores positive factors and gives opposite vectors oppo
   }
 });
 
+oracleTest("lshLookup() is a loop over tokens and directions", async () => {
+  const hidden = draw([30, 5], 6);
+  for (const family of ["signBits", "crossPolytope"] as const) {
+    const lookup = lshLookup({ width: 5, rows: 16, family });
+    const params = lookup.init(key(2));
+    const data = await read({ hidden, directions: params.directions, rows: lookup.find(params, { hidden }).rows });
+    const count = params.directions.shape[1]!;
+    for (let t = 0; t < 30; t++) {
+      const projections = Array.from({ length: count }, (_, j) => {
+        let total = 0;
+        for (let d = 0; d < 5; d++) total += data.hidden[t * 5 + d]! * data.directions[d * count + j]!;
+        return total;
+      });
+      const both = [...projections, ...projections.map((value) => -value)];
+      const expected = family === "signBits"
+        ? projections.reduce((row, value, j) => row + (value > 0 ? 2 ** j : 0), 0)
+        : both.indexOf(Math.max(...both));
+      assertEquals(data.rows[t], expected, `${family}, token ${t}`);
+    }
+  }
+});
+
 oracleTest("lshLookup() takes a projection of 0 as bit 0 and ties as the lower row", async () => {
   const zero = { hidden: zeros([1, 2]) };
   const signs = lshLookup({ width: 2, rows: 4 });

@@ -10,6 +10,9 @@ import { sum, variance } from "../../src/ops/reduce.ts";
 import { bernoulli } from "../../src/ops/samplers.ts";
 import { sqrt, square } from "../../src/ops/unary.ts";
 import { transpose } from "../../src/ops/view.ts";
+import { feedForward } from "../../src/layers/feed_forward.ts";
+import { moe } from "../../src/layers/moe.ts";
+import { leavesOf } from "../../src/core/tree.ts";
 import { entropyRegularizer } from "../../src/routing/entropy_regularizer.ts";
 import { execute } from "../../src/routing/execute.ts";
 import { planFromTopK } from "../../src/routing/plan.ts";
@@ -171,9 +174,30 @@ oracleTest("sigma-MoE starts as published", async () => {
   const norms = [...await sqrt(sum(square(gate), { axis: 0 })).data()];
   norms.forEach((norm) => assertAlmostEquals(norm, norms[0]!, 1e-6));
   assertAlmostEquals(await sqrt(variance(gate)).item(), 0.018042, 5e-4);
+  const evenNorms = [...await sqrt(sum(square(even), { axis: 0 })).data()];
+  evenNorms.forEach((norm) => assertAlmostEquals(norm, 1.483556, 1e-6));
   const { scale, outputScale } = sigmaExpertScales({ experts: 16, layers: 12 });
   assertAlmostEquals(Math.sqrt(scale / 512), 0.018042, 1e-6);
   assertAlmostEquals(Math.sqrt(outputScale / 128), 0.009021, 1e-6);
+  // The usual start looks at one expert's inner width alone.
+  assertAlmostEquals(Math.sqrt(scale / 128), 0.036084, 1e-6);
+  const longer = sigmaExpertScales({ experts: 16, layers: 16 });
+  assertAlmostEquals(Math.sqrt(longer.scale / 412), 0.017418, 1e-6);
+  assertAlmostEquals(Math.sqrt(longer.outputScale / 128), 0.0078125, 1e-9);
+});
+
+oracleTest("sigma-MoE layers have the published parameter counts, beside dense ones with biases", () => {
+  const sizeOf = (params: object) => leavesOf(params).reduce((total, [, leaf]) => total + leaf.size, 0);
+  const settings = [
+    { width: 512, dense: 2053, experts: 16, counts: [2_104_837, 2_105_344] },
+    { width: 412, dense: 2053, experts: 16, counts: [1_694_137, 1_694_144] },
+    { width: 1024, dense: 4110, experts: 32, counts: [8_422_414, 8_421_376] },
+  ];
+  for (const { width, dense, experts, counts } of settings) {
+    const router = sigmaRouter({ width, experts, k: 4 });
+    const layers = [feedForward({ width, inner: dense, bias: true }), moe({ router, width, inner: 128 })];
+    assertEquals(layers.map((layer) => sizeOf(layer.init(key(0)))), counts);
+  }
 });
 
 Deno.test("sigmaRouter() tells all that is wrong with its options, and a missing key", () => {

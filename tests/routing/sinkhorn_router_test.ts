@@ -55,6 +55,65 @@ oracleTest("sinkhorn() has exact rows, leaves padding out and survives large log
   assert(nobody.every((value) => value <= -1e29));
 });
 
+/** Skewed logits: most tokens prefer the last experts. */
+function skewedLogits(tokens: number, experts: number): readonly (readonly number[])[] {
+  return Array.from({ length: tokens }, (_, t) => [...randomSource(t).normals(experts)].map((x, e) => x + 0.4 * e));
+}
+
+oracleTest("sinkhorn() with subtracted shifts is the loop of the published code, and leaves padding out", async () => {
+  const logits = skewedLogits(9, 4);
+  const sumExp = (values: readonly number[]) => values.reduce((total, value) => total + Math.exp(value), 0);
+  let rows = logits.map(() => 0);
+  let columns = [0, 0, 0, 0];
+  for (let round = 0; round < 3; round++) {
+    rows = logits.map((row) => -Math.log(9 * sumExp(row.map((x, e) => x - columns[e]!))));
+    columns = columns.map((_, e) => -Math.log(4 * sumExp(logits.map((row, t) => row[e]! - rows[t]!))));
+  }
+  const expected = logits.flatMap((row, t) => row.map((x, e) => x + rows[t]! + columns[e]!));
+  const options = { iterations: 3, shifts: "subtracted" } as const;
+  const found = await sinkhorn(tensor(logits), options).data();
+  assertClose(found, expected, { relative: 1e-6, absolute: 1e-6 }, "logarithms");
+  const padded = tensor([...logits, [5, 5, 5, 5]]);
+  const mask = tensor([...logits.map(() => true), false]);
+  const masked = await sinkhorn(padded, { ...options, mask }).data();
+  assertClose(masked.slice(0, 36), found, { relative: 1e-12, absolute: 1e-12 }, "beside padding");
+  assert(masked.slice(36).every((value) => value <= -1e29));
+});
+
+oracleTest("sinkhorn() evens out columns, with subtracted shifts it never does", async () => {
+  const logits = tensor(skewedLogits(4, 4));
+  const sumsOf = async (shifts: "added" | "subtracted") => {
+    const plan = exp(sinkhorn(logits, { iterations: 40, shifts }));
+    const columns = [...await sum(plan, { axis: 0 }).data()];
+    const total = columns.reduce((a, b) => a + b);
+    return columns.map((value) => 4 * value / total);
+  };
+  (await sumsOf("added")).forEach((value) => assertAlmostEquals(value, 1, 1e-9));
+  const uneven = await sumsOf("subtracted");
+  assert(Math.max(...uneven) - Math.min(...uneven) > 0.05, `${uneven}`);
+});
+
+oracleTest("sinkhornRouter() with subtracted shifts balances less, but does balance", async () => {
+  const hidden = tensor(skewedLogits(256, 8));
+  const mostBy = async (shifts: "added" | "subtracted", train: boolean) => {
+    const router = sinkhornRouter({ width: 8, experts: 8, iterations: 10, shifts });
+    return Math.max(...(await readPlan(router.route({ gate: eye(8) }, { hidden }, { train }))).load);
+  };
+  const [even, published, none] = [
+    await mostBy("added", true),
+    await mostBy("subtracted", true),
+    await mostBy("added", false),
+  ];
+  assert(32 <= even && even < published && published < none, `${even}, ${published}, ${none}`);
+});
+
+checkRouter({
+  name: "sinkhornRouter() with subtracted shifts",
+  router: sinkhornRouter({ width: WIDTH, experts: EXPERTS, iterations: 5, shifts: "subtracted" }),
+  width: WIDTH,
+  params: wideGate,
+});
+
 oracleTest("sinkhornRouter() chooses from the soft assignment and weighs raw logits", async () => {
   const hidden = Array.from(
     { length: 16 },

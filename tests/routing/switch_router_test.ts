@@ -110,6 +110,12 @@ oracleTest("switchRouter() gets the task's gradient through the weights of kept 
   assertClose(await grad((x: Tensor) => sum(outputOf(x)))(logits).data(), gradientOfSum.data, ROUNDED, "gradient");
 });
 
+oracleTest("switchRouter() has a balance loss E² times that of sigma-MoE's Switch baseline", async () => {
+  const { aux } = await readPlan(routeLogits(fromGolden(workedExample.logits)));
+  assertAlmostEquals(aux.balance!, 1.281139, 1e-6);
+  assertAlmostEquals(aux.balance! / 9, 0.142349, 1e-6);
+});
+
 /** Two sequences of six tokens; with four experts, a factor of 4/3 makes the two slots of the reference. */
 function routeLikeTransformers(x: Tensor, gate: Tensor) {
   const router = switchRouter({ width: 6, experts: 4, evalCapacityFactor: 4 / 3, minCapacity: 1 });

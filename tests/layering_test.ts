@@ -20,7 +20,9 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 };
 
 /** The programs behind the tasks: no JSR export reaches them, so they alone may read a command line. */
-const SCRIPTS: readonly string[] = ["main.ts", "sample.ts", "eval.ts", "doctor.ts"].map((name) => `src/train/${name}`);
+const SCRIPTS: readonly string[] = ["main.ts", "compare.ts", "sample.ts", "eval.ts", "doctor.ts"].map((name) =>
+  `src/train/${name}`
+);
 
 /** Globals and the files that may use them. */
 const GLOBALS: readonly { readonly pattern: RegExp; readonly isAllowedIn: (path: string) => boolean }[] = [

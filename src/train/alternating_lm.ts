@@ -1,50 +1,29 @@
 /**
- * The language model of the router `altup`: a stream of several blocks of the model's width, of which each layer computes
- * one. Embedding and output stay as narrow as those of other models (Recycled-AltUp), so a byte costs the same.
+ * The language models of the router `altup`, in three forms of Alternating Updates.
  *
  * @module
  */
 import {
-  add,
-  altUp,
-  type AltUpParams,
-  type AttentionCache,
-  type BlockOutput,
-  type CachedBlockOutput,
-  cast,
   causalSelfAttention,
   concat,
-  type DecodeOutput,
-  type DecodeState,
   type DenseBody,
-  embedding,
-  full,
-  type Key,
-  type Layer,
-  type LayerContext,
-  type MoeInput,
-  type PrefillInput,
   reshape,
-  rmsNormLayer,
-  split,
-  sub,
   sum,
-  takeAlong,
   type Tensor,
   transformerBlock,
   type TransformerBlockLayer,
-  type TransformerBlockParams,
-  type TransformerLmInput,
   type TransformerLmLayer,
-  type TransformerLmOutput,
-  type TransformerLmParams,
 } from "../../mod.ts";
+import { alternatingBlock } from "./alternating_block.ts";
+import { DEFAULT_STRIDE, sequenceBlock } from "./sequence_block.ts";
+import { streamLm } from "./stream_lm.ts";
+import type { AltUpForm } from "./variants.ts";
 
 /** Options of {@linkcode alternatingLm}. */
 export interface AlternatingLmOptions {
   /** Number of token ids. */
   readonly vocabulary: number;
-  /** Width of one block of the stream, and of the embedding. */
+  /** Width that a layer computes. */
   readonly width: number;
   /** Number of layers. */
   readonly layers: number;
@@ -52,145 +31,71 @@ export interface AlternatingLmOptions {
   readonly heads: number;
   /** Makes the body of a layer. */
   readonly body: () => DenseBody<object>;
-}
-
-/** What a layer has in the place of its body's parameters: those, and the numbers that mix the blocks of the stream. */
-export type AlternatingBodyParams = AltUpParams<object>;
-
-/** Blocks of the stream. */
-const BLOCKS = 2;
-
-type LayerParams = TransformerBlockParams<AlternatingBodyParams>;
-
-/** The parameters as `altUp` has them: a whole layer beside the numbers that mix. */
-function unfolded({ body, ...rest }: LayerParams): AltUpParams<TransformerBlockParams<object>> {
-  const { layer, ...mixing } = body;
-  return { layer: { ...rest, body: layer }, ...mixing };
-}
-
-/** Lets a layer of the model compute block `index` of the stream, in all three ways in which it can run. */
-function alternating(
-  block: TransformerBlockLayer<object>,
-  { width, index }: { readonly width: number; readonly index: number },
-): TransformerBlockLayer<AlternatingBodyParams> {
-  function around<X extends MoeInput, Y extends BlockOutput>(
-    apply: (params: TransformerBlockParams<object>, x: X, context?: LayerContext) => Y,
-  ): Layer<AltUpParams<TransformerBlockParams<object>>, X, Y> {
-    const layer = { name: block.name, init: (key: Key) => block.init(key), apply };
-    return altUp({ layer, width, blocks: BLOCKS, index });
-  }
-
-  const whole = around((params, x: MoeInput, context) => block.apply(params, x, context));
-  return {
-    name: whole.name,
-    init(key: Key): LayerParams {
-      const { layer: { body, ...rest }, ...mixing } = whole.init(key);
-      return { ...rest, body: { layer: body, ...mixing } };
-    },
-    apply(params: LayerParams, x: MoeInput, context?: LayerContext): BlockOutput {
-      return whole.apply(unfolded(params), x, context);
-    },
-    prefill(params: LayerParams, x: MoeInput, room: number): CachedBlockOutput {
-      return around((inner, own: MoeInput) => block.prefill(inner, own, room)).apply(unfolded(params), x);
-    },
-    decode(
-      params: LayerParams,
-      x: MoeInput & { readonly positions: Tensor },
-      cache: AttentionCache,
-    ): CachedBlockOutput {
-      return around((inner, own: typeof x) => block.decode(inner, own, cache)).apply(unfolded(params), x);
-    },
-  };
+  /** Which form; see {@linkcode alternatingLm}. */
+  readonly form: AltUpForm;
+  /** Blocks of the stream, 2 by default; not for `sequence`. */
+  readonly blocks?: number;
+  /** Which block a layer computes, `"alternating"` by default; not for `sequence`. */
+  readonly selection?: "alternating" | "same";
+  /** For `sequence`: every how many positions one is computed, 2 by default. */
+  readonly stride?: number;
 }
 
 /**
- * Builds a language model like `transformerLm`, with twice the width between its layers and not in them.
+ * Builds a language model like `transformerLm` with Alternating Updates.
  *
- * The embedding is copied into each block of the stream; layers take turns computing a block, and predict and correct
- * the others; in the end the blocks are added up.
+ * - `recycled`: between the layers the stream is several times as wide as in them. The embedding is copied into each block
+ *   of it, each layer computes one block and predicts and corrects the others, and in the end the blocks are added up.
+ * - `full`: the same, but embedding and output are as wide as the stream.
+ * - `sequence`: the stream is as wide as the layers; those between the first and the last compute every k-th position.
  *
- * @param options The sizes and the dense body.
- * @returns The model.
+ * A byte costs as much in a layer of the first two as in that of a dense model, and in the third's, on average, a k-th of it.
+ *
+ * @param options The form, the sizes and the dense body.
+ * @returns The model, which is causal.
  * @throws {ConfigError} If a size is invalid.
  */
-export function alternatingLm(options: AlternatingLmOptions): TransformerLmLayer<AlternatingBodyParams> {
-  const { vocabulary, width, layers, heads, body } = options;
-  type Params = TransformerLmParams<AlternatingBodyParams>;
-  const tokens = embedding({ vocabulary, width });
-  const finalNorm = rmsNormLayer({ width });
+export function alternatingLm(options: AlternatingLmOptions): TransformerLmLayer<object> {
+  const { vocabulary, width, layers, heads, body, form, blocks: count = 2, selection } = options;
   const attention = causalSelfAttention({ width, heads, outputScale: 1 / (2 * layers) });
-  const blocks = Array.from(
-    { length: layers },
-    (_, index) => alternating(transformerBlock({ width, attention, body: body() }), { width, index }),
+  const plain = Array.from({ length: layers }, () => transformerBlock({ width, attention, body: body() }));
+  const name = `alternatingLm(${vocabulary}, ${form}, ${layers} x`;
+  if (form === "sequence") {
+    const { stride = DEFAULT_STRIDE } = options;
+    const isWhole = (layer: number): boolean => layer === 0 || layer === layers - 1;
+    const blocks = plain.map((block, layer): TransformerBlockLayer<object> =>
+      isWhole(layer) ? block : sequenceBlock(block, stride) as TransformerBlockLayer<object>
+    );
+    return streamLm({
+      name: `${name} ${width}, 1 of ${stride} positions)`,
+      vocabulary,
+      width,
+      blocks,
+      widen: unchanged,
+      narrow: unchanged,
+    });
+  }
+  const blocks = plain.map((block, index) =>
+    alternatingBlock(block, {
+      width,
+      blocks: count,
+      index,
+      ...(selection === undefined ? {} : { selection }),
+    }) as TransformerBlockLayer<object>
   );
-
-  /** The stream before the first layer: ids [...] -> [..., K · D]. */
-  function widened(params: Params, ids: Tensor): Tensor {
-    const narrow = tokens.apply(params.embedding, ids);
-    return concat(Array.from({ length: BLOCKS }, () => narrow), { axis: -1 });
-  }
-
-  /** The logits of what the last layer returns: [..., K · D] -> [..., V]. */
-  function project(params: Params, stream: Tensor): Tensor {
-    const narrow = sum(reshape(stream, [...stream.shape.slice(0, -1), BLOCKS, width]), { axis: -2 });
-    return tokens.project(params.embedding, finalNorm.apply(params.norm, narrow));
-  }
-
-  /** Runs the layers one after another and keeps their caches. */
-  function runCached(
-    stream: Tensor,
-    run: (block: TransformerBlockLayer<AlternatingBodyParams>, hidden: Tensor, layer: number) => CachedBlockOutput,
-  ): { readonly stream: Tensor; readonly caches: readonly AttentionCache[] } {
-    const caches: AttentionCache[] = [];
-    for (const [layer, block] of blocks.entries()) {
-      const { hidden, cache } = run(block, stream, layer);
-      caches.push(cache);
-      stream = hidden;
-    }
-    return { stream, caches };
-  }
-
-  const plans = blocks.map(() => null);
-  return {
-    name: `alternatingLm(${vocabulary}, ${layers} x ${BLOCKS} x ${width})`,
+  const isFull = form === "full";
+  return streamLm({
+    name: `${name} ${count} x ${width})`,
+    vocabulary,
+    width: isFull ? count * width : width,
     blocks,
-    init(key: Key): Params {
-      const [embeddingKey, blockKey, normKey] = split(key, 3);
-      const blockKeys: readonly Key[] = split(blockKey, layers);
-      return {
-        embedding: tokens.init(embeddingKey),
-        blocks: blocks.map((block, layer) => block.init(blockKeys[layer]!)),
-        norm: finalNorm.init(normKey),
-      };
-    },
-    apply(params: Params, { ids }: TransformerLmInput): TransformerLmOutput {
-      const stream = blocks.reduce(
-        (hidden, block, layer) => block.apply(params.blocks[layer]!, { hidden }).hidden,
-        widened(params, ids),
-      );
-      return { logits: project(params, stream), plans };
-    },
-    prefill(params: Params, { ids, lengths }: PrefillInput, room: number): DecodeOutput {
-      const [batch, length] = ids.shape as [number, number];
-      const positions = lengths === undefined ? full([batch], length, { dtype: "u32" }) : cast(lengths, "u32"); // [B]
-      const { stream, caches } = runCached(
-        widened(params, ids),
-        (block, hidden, layer) => block.prefill(params.blocks[layer]!, { hidden }, room),
-      );
-      // Padding comes after the prompts, so nothing before it has seen it.
-      const last = takeAlong(stream, reshape(sub(positions, 1), [batch, 1, 1]), { axis: 1 });
-      return {
-        logits: project(params, reshape(last, [batch, BLOCKS * width])),
-        state: { caches, positions },
-        plans,
-      };
-    },
-    decodeStep(params: Params, ids: Tensor, { caches: before, positions }: DecodeState): DecodeOutput {
-      const { stream, caches } = runCached(
-        widened(params, ids),
-        (block, hidden, layer) => block.decode(params.blocks[layer]!, { hidden, positions }, before[layer]!),
-      );
-      return { logits: project(params, stream), state: { caches, positions: add(positions, 1) }, plans };
-    },
-  };
+    widen: isFull ? unchanged : (narrow) => concat(Array.from({ length: count }, () => narrow), { axis: -1 }),
+    narrow: isFull
+      ? unchanged
+      : (stream) => sum(reshape(stream, [...stream.shape.slice(0, -1), count, width]), { axis: -2 }),
+  });
+}
+
+function unchanged(x: Tensor): Tensor {
+  return x;
 }

@@ -1,19 +1,29 @@
 /**
- * The options of the training program: their names, what each accepts, and how presets, a configuration file, a saved
- * run and flags combine into one checked configuration. Everything here is pure; files are read in `config_file.ts`.
+ * The configuration of a run: how presets, a configuration file, a saved run and flags combine into one that is checked.
+ * Everything here is pure; files are read in `config_file.ts`. The options themselves are in `option_table.ts`.
  *
  * @module
  */
-import { z } from "zod";
-import { ConfigError } from "../../mod.ts";
-import { numberOf, type Problem, requirementOf, throwProblems, unknownOption } from "./option_problems.ts";
+import { type Problem, requirementOf, throwProblems } from "./option_problems.ts";
+import { type Checked, checkRouter, checkSizes } from "./option_rules.ts";
+import { type FileContent, type Given, givenAsFlags, givenInFile } from "./option_sources.ts";
+import { FIXED_ON_RESUME, OPTIONS } from "./option_table.ts";
 import { type Preset, type PresetName, PRESETS } from "./presets.ts";
-import { mostVisits, ROUTER_NAMES, ROUTERS } from "./routers.ts";
+import { mostVisits, ROUTERS } from "./routers.ts";
+import { checkVariant } from "./variant_rules.ts";
+import { NO_VARIANT, type VariantOptions } from "./variants.ts";
+
+export { describeFlags, flagOf, FLAGS, OPTION_NAMES, PROCESS_OPTIONS } from "./option_table.ts";
 
 /** A complete, checked configuration of one run. */
-export interface TrainConfig extends Preset {
+export interface TrainConfig extends Preset, VariantOptions {
   /** The preset that filled in what was not given. */
   readonly preset: PresetName;
+  /**
+   * Whether a router that sees later bytes (in training at least) is warned about rather than refused. What such a model
+   * predicts is worth nothing where it could see the answer.
+   */
+  readonly allowNonCausal: boolean;
   /** `sotu` for the State of the Union texts, or the path of any file. */
   readonly data: string;
   /** Seed of initialization, batches and sampling. */
@@ -39,83 +49,15 @@ export interface ConfigSources {
   readonly adapter: "software" | "hardware";
   /** Flags as an argument parser returns them, keyed by flag without the dashes; `_` holds what is not a flag. */
   readonly flags?: Readonly<Record<string, unknown>>;
-  /** The parsed content of a configuration file, and its path for messages. */
-  readonly file?: { readonly path: string; readonly values: unknown };
+  /** The parsed content of a configuration file. */
+  readonly file?: FileContent;
   /** The configuration of the run that is continued; it takes the place of the preset. */
   readonly saved?: TrainConfig;
 }
 
-interface Option {
-  readonly kind: "number" | "text" | "switch";
-  readonly schema: z.ZodType;
-  readonly help: string;
-}
-
-const OPTIONS: Readonly<Record<OptionName, Option>> = {
-  preset: text(z.enum(["tiny", "small", "base"], oneOf("tiny", "small", "base")), "tiny, small or base"),
-  router: text(
-    z.enum(ROUTER_NAMES, oneOf(...ROUTER_NAMES)),
-    "how tokens find experts",
-  ),
-  experts: integer(1, 1024, "experts in each layer"),
-  topk: integer(1, 1024, "experts a token visits, or segments of multihash"),
-  width: integer(2, 16384, "model width"),
-  layers: integer(1, 256, "transformer blocks"),
-  heads: integer(1, 256, "attention heads"),
-  expertWidth: integer(1, 65536, "hidden width of one expert"),
-  seq: integer(1, 65536, "bytes in a training window"),
-  batch: integer(1, 65536, "windows in a batch"),
-  steps: integer(1, 1e9, "training steps"),
-  seconds: {
-    kind: "number",
-    schema: z.number("must be a number of seconds above 0").positive("must be a number of seconds above 0").nullable(),
-    help: "stop training after this long",
-  },
-  lr: {
-    kind: "number",
-    schema: z.number("must be above 0 and at most 10").positive("must be above 0 and at most 10")
-      .max(10, "must be above 0 and at most 10"),
-    help: "peak learning rate",
-  },
-  seed: integer(0, 2 ** 32 - 1, "random seed"),
-  data: text(z.string("must be sotu or a file").min(1, "must be sotu or a file"), "sotu, or any file"),
-  out: text(folder(), "folder of the run"),
-  resume: text(folder(), "folder of a run to continue"),
-  evalEvery: integer(1, 1e9, "steps between evaluations"),
-  checkpointEvery: integer(1, 1e9, "steps between checkpoints"),
-  quiet: { kind: "switch", schema: z.boolean("must be true or false"), help: "no progress bar" },
-  json: { kind: "switch", schema: z.boolean("must be true or false"), help: "one JSON object a line, nothing else" },
-};
-
-/** Every option's name, in the order of the help text. */
-export const OPTION_NAMES: readonly OptionName[] = Object.keys(OPTIONS) as OptionName[];
-
-/** The flags for an argument parser: those that take a value and those that do not. `config` names the file. */
-export const FLAGS: { readonly string: readonly string[]; readonly boolean: readonly string[] } = {
-  string: [...OPTION_NAMES.filter((name) => OPTIONS[name].kind !== "switch").map(flagOf), "config"],
-  boolean: OPTION_NAMES.filter((name) => OPTIONS[name].kind === "switch").map(flagOf),
-};
-
-/** What the tensors' shapes and the order of the data depend on; a checkpoint fixes it. */
-const FIXED_ON_RESUME: readonly OptionName[] = [
-  "preset",
-  "router",
-  "experts",
-  "topk",
-  "width",
-  "layers",
-  "heads",
-  "expertWidth",
-  "seq",
-  "batch",
-  "seed",
-  "data",
-];
-
-/** What belongs to one process and not to the run; a saved configuration leaves it out. */
-export const PROCESS_OPTIONS: readonly OptionName[] = ["seconds", "out", "resume", "quiet", "json"];
-
 const NOT_PRESET: Omit<TrainConfig, keyof Preset | "preset"> = {
+  ...NO_VARIANT,
+  allowNonCausal: false,
   data: "sotu",
   seed: 0,
   seconds: null,
@@ -124,12 +66,6 @@ const NOT_PRESET: Omit<TrainConfig, keyof Preset | "preset"> = {
   quiet: false,
   json: false,
 };
-
-/** An option as given: its name in the message, its value and where it came from. */
-interface Given {
-  readonly shown: string;
-  readonly value: unknown;
-}
 
 /**
  * Combines presets, a saved run, a file and flags, and checks the whole.
@@ -175,34 +111,17 @@ export function resolveConfig(sources: ConfigSources): TrainConfig {
   const config = sources.saved === undefined ? followRouter(merged, given) : merged;
 
   const named = (name: OptionName): string => given.get(name)?.shown ?? name;
-  const report = (name: OptionName, requirement: string): void => {
-    problems.push([named(name), config[name], requirement]);
+  const checked: Checked = {
+    config,
+    sound: (...names) => !names.some((name) => invalid.has(name)),
+    report: (name, requirement) => void problems.push([named(name), config[name], requirement]),
   };
-  const sound = (...names: OptionName[]): boolean => !names.some((name) => invalid.has(name));
-  checkTogether(config, sound, report);
-  if (sources.saved !== undefined) checkUnchanged(config, sources.saved, sound, report);
+  checkRouter(checked);
+  checkVariant(checked);
+  checkSizes(checked);
+  if (sources.saved !== undefined) checkUnchanged(checked, sources.saved);
   throwProblems("start the run", problems);
   return config;
-}
-
-/**
- * Lists the flags and what they mean, one a line, for a help text.
- *
- * @returns Lines without a trailing newline.
- */
-export function describeFlags(): string {
-  const rows = OPTION_NAMES.map((name) => {
-    const { kind, help } = OPTIONS[name];
-    return [`--${flagOf(name)}${kind === "number" ? " N" : kind === "text" ? " X" : ""}`, help] as const;
-  });
-  rows.push(["--config FILE.json", "the same options from a file"]);
-  const width = Math.max(...rows.map(([flag]) => flag.length));
-  return rows.map(([flag, help]) => `  ${flag.padEnd(width)}  ${help}`).join("\n");
-}
-
-/** The flag of an option, without dashes: `expertWidth` is `expert-width`. */
-export function flagOf(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 function followRouter(config: TrainConfig, given: ReadonlyMap<OptionName, Given>): TrainConfig {
@@ -216,130 +135,10 @@ function followRouter(config: TrainConfig, given: ReadonlyMap<OptionName, Given>
   return { ...config, experts, topk, expertWidth: given.has("expertWidth") ? config.expertWidth : expertWidth };
 }
 
-function checkTogether(
-  config: TrainConfig,
-  sound: (...names: OptionName[]) => boolean,
-  report: (name: OptionName, requirement: string) => void,
-): void {
-  const { width, heads } = config;
-  if (sound("router")) checkRouter(config, sound, report);
-  if (!sound("width", "heads")) return;
-  if (width % heads !== 0) {
-    report("heads", `must divide width (${width})`);
-  } else if ((width / heads) % 2 !== 0) {
-    report("heads", `must leave an even width per head for rotary positions (${width} / ${heads} is ${width / heads})`);
-  }
-}
-
-function checkRouter(
-  { router, experts, topk, width, batch, seq }: TrainConfig,
-  sound: (...names: OptionName[]) => boolean,
-  report: (name: OptionName, requirement: string) => void,
-): void {
-  const { visits, causal = true } = ROUTERS[router];
-  if (!causal) {
-    report("router", "is not causal: a byte's experts depend on later bytes, which a language model must not see");
-  }
-  if (sound("experts")) {
-    if (visits === "none" && experts !== 1) report("experts", `has no meaning here: router ${router} has no experts`);
-    if (router === "noisy-topk" && experts < 2) {
-      report("experts", "must be at least 2: router noisy-topk compares with an expert that a byte does not visit");
-    }
-    if (router === "base" && sound("batch", "seq") && (batch * seq) % experts !== 0) {
-      report(
-        "experts",
-        `must divide the ${batch * seq} bytes of a batch (${batch} x ${seq}): router base balances them`,
-      );
-    }
-  }
-  if (!sound("topk")) return;
-  if (visits !== "many" && topk !== 1) report("topk", `must be 1 with router ${router}; router topk takes more`);
-  const most = mostVisits(router, experts);
-  if (visits === "many" && sound("experts") && most > 0 && topk > most) {
-    report("topk", `must be an integer in 1..${most} (experts is ${experts})`);
-  }
-  if (router === "multihash" && sound("width") && width % topk !== 0) {
-    report("topk", `must divide width (${width}): router multihash cuts layers into as many segments`);
-  }
-}
-
-function checkUnchanged(
-  config: TrainConfig,
-  saved: TrainConfig,
-  sound: (...names: OptionName[]) => boolean,
-  report: (name: OptionName, requirement: string) => void,
-): void {
+function checkUnchanged({ config, sound, report }: Checked, saved: TrainConfig): void {
   for (const name of FIXED_ON_RESUME) {
     if (sound(name) && config[name] !== saved[name]) {
-      report(name, `cannot change on resume: the run has ${saved[name]}`);
+      report(name, `cannot change on resume: the run has ${saved[name] ?? "none"}`);
     }
   }
-}
-
-function givenInFile(file: ConfigSources["file"], problems: Problem[]): Map<OptionName, Given> {
-  const given = new Map<OptionName, Given>();
-  if (file === undefined) return given;
-  if (typeof file.values !== "object" || file.values === null || Array.isArray(file.values)) {
-    throw new ConfigError("config/file", {
-      summary: `Cannot read ${file.path}: it should hold one JSON object with options, not ${describe(file.values)}`,
-      details: { path: file.path },
-    });
-  }
-  for (const [key, value] of Object.entries(file.values)) {
-    const name = OPTION_NAMES.find((option) => option === key || flagOf(option) === key);
-    if (name === undefined) {
-      problems.push([key, value, unknownOption(key, [...OPTION_NAMES])]);
-    } else if (given.has(name)) {
-      problems.push([key, value, `given twice, as ${given.get(name)!.shown} too`]);
-    } else {
-      given.set(name, { shown: key, value });
-    }
-  }
-  return given;
-}
-
-function givenAsFlags(flags: Readonly<Record<string, unknown>>, problems: Problem[]): Map<OptionName, Given> {
-  const given = new Map<OptionName, Given>();
-  for (const [key, value] of Object.entries(flags)) {
-    if (key === "_") {
-      for (const word of value as readonly unknown[]) problems.push([String(word), undefined, "unexpected argument"]);
-      continue;
-    }
-    // Argument parsers report an absent switch as false, so false cannot mean "given".
-    if (key === "config" || value === undefined || value === false) continue;
-    const shown = `--${key}`;
-    const name = OPTION_NAMES.find((option) => flagOf(option) === key || option === key);
-    if (name === undefined) {
-      problems.push([
-        shown,
-        value,
-        unknownOption(shown, [...FLAGS.string, ...FLAGS.boolean].map((flag) => `--${flag}`)),
-      ]);
-    } else {
-      given.set(name, { shown, value: OPTIONS[name].kind === "number" ? numberOf(value) : value });
-    }
-  }
-  return given;
-}
-
-function describe(value: unknown): string {
-  return value === null ? "null" : Array.isArray(value) ? "an array" : `a ${typeof value}`;
-}
-
-function integer(minimum: number, maximum: number, help: string): Option {
-  const requirement = `must be an integer in ${minimum}..${maximum}`;
-  const schema = z.number(requirement).int(requirement).min(minimum, requirement).max(maximum, requirement);
-  return { kind: "number", schema, help };
-}
-
-function text(schema: z.ZodType, help: string): Option {
-  return { kind: "text", schema, help };
-}
-
-function folder(): z.ZodType {
-  return z.string("must name a folder").min(1, "must name a folder").nullable();
-}
-
-function oneOf(...choices: readonly string[]): string {
-  return `must be one of ${choices.join(", ")}`;
 }

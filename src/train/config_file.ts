@@ -4,7 +4,8 @@
  * @module
  */
 import { CheckpointError, ConfigError } from "../../mod.ts";
-import { type ConfigSources, OPTION_NAMES, PROCESS_OPTIONS, resolveConfig, type TrainConfig } from "./config.ts";
+import { type ConfigSources, resolveConfig, type TrainConfig } from "./config.ts";
+import { OPTION_NAMES, PROCESS_OPTIONS } from "./option_table.ts";
 import { readFailure } from "./read_failure.ts";
 
 /** Name of the configuration file in a run's folder. */
@@ -36,12 +37,13 @@ export async function loadConfig(sources: Pick<ConfigSources, "adapter" | "flags
 }
 
 /**
- * Reads the configuration that a run left in its folder.
+ * Reads the configuration that a run left in its folder. What an older program did not know and write is as if it had not
+ * been given.
  *
  * @param directory The run's folder.
  * @returns The configuration, with the options of one process at their defaults.
- * @throws {CheckpointError} If there is no `config.json`, or it is not the whole configuration of a run.
- * @throws {ConfigError} If a value in it is invalid.
+ * @throws {CheckpointError} If there is no `config.json`.
+ * @throws {ConfigError} If it is not JSON, or an option in it is unknown or invalid.
  */
 export async function readSavedConfig(directory: string): Promise<TrainConfig> {
   const path = `${directory}/${CONFIG_FILE}`;
@@ -57,16 +59,6 @@ export async function readSavedConfig(directory: string): Promise<TrainConfig> {
     });
   }
   const values = parseJson(text, path);
-  const missing = OPTION_NAMES.filter((name) =>
-    !PROCESS_OPTIONS.includes(name) && !(typeof values === "object" && values !== null && name in values)
-  );
-  if (missing.length > 0) {
-    throw new CheckpointError("checkpoint/config", {
-      summary: `Cannot use ${directory} as a run: its ${CONFIG_FILE} is not complete`,
-      facts: [["missing", missing.join(", ")]],
-      details: { directory, missing },
-    });
-  }
   return resolveConfig({ adapter: "software", file: { path, values } });
 }
 

@@ -144,6 +144,7 @@ function summarize(rows: readonly StepRow<RunMetrics>[], config: TrainConfig, se
     step,
     trainBitsPerByte: mean(({ crossEntropy }) => crossEntropy[0]!) / Math.LN2,
     loss: mean(({ loss }) => loss[0]!),
+    ...(last.divergence === undefined ? {} : { divergence: mean(({ divergence }) => divergence?.[0] ?? NaN) }),
     learningRate: last.learningRate[0]!,
     gradientNorm: last.gradientNorm[0]!,
     bytesSeen: step * bytes,

@@ -5,7 +5,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { ProgressBar } from "@std/cli/unstable-progress-bar";
 import { init } from "../../mod.ts";
-import { describeFlags, FLAGS } from "./config.ts";
+import { describeFlags, FLAGS } from "./option_table.ts";
 import { loadConfig } from "./config_file.ts";
 import type { RunEvent } from "./events.ts";
 import { listenForInterrupts } from "./interrupts.ts";

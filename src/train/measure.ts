@@ -35,7 +35,7 @@ export interface Measurement {
  */
 export async function measureRun(directory: string): Promise<Measurement> {
   const config = await readSavedConfig(directory);
-  const model = buildModel(config);
+  const model = buildModel(config, "checkpoint");
   const { params, step } = await loadTrained(directory, model);
   const { train, heldOut, ...corpus } = await loadCorpus(config.data);
   expectLongEnough({ train, heldOut, ...corpus }, config.seq);

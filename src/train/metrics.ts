@@ -19,6 +19,8 @@ export interface MetricsRow {
   readonly validationBitsPerByte?: number;
   /** What the optimizer minimized, auxiliary losses included, in nats. */
   readonly loss?: number;
+  /** Mean divergence of what two passes predicted since the previous row, in nats; absent where there is one pass. */
+  readonly divergence?: number;
   /** Learning rate of the step. */
   readonly learningRate?: number;
   /** Norm of the gradient before clipping. */
@@ -51,6 +53,7 @@ const rowSchema = z.looseObject({
   trainBitsPerByte: measured.optional(),
   validationBitsPerByte: measured.optional(),
   loss: measured.optional(),
+  divergence: measured.optional(),
   learningRate: measured.optional(),
   gradientNorm: measured.optional(),
   bytesSeen: measured.optional(),

@@ -13,6 +13,22 @@ export {
   type Windows,
 } from "./batches.ts";
 export { type Checkpoint, readCheckpoint, type StoredCheckpoint, writeCheckpoint } from "./checkpoint.ts";
+export { trainInChild } from "./compare/child.ts";
+export { runComparison, type RunComparisonOptions } from "./compare/compare.ts";
+export type { Budget, Comparison, ComparisonRequest, Matching, Variant, VariantSpec } from "./compare/comparison.ts";
+export type {
+  ComparisonEvent,
+  ComparisonStartEvent,
+  ReportEvent,
+  RunBeginEvent,
+  RunCrashedEvent,
+  RunFailedEvent,
+  RunName,
+  RunToldEvent,
+} from "./compare/events.ts";
+export { planComparison } from "./compare/plan.ts";
+export type { Execute, ExecuteHooks, ProcessEnd, RunnerOptions } from "./compare/runner.ts";
+export { writeComparisonReport } from "./compare/write_report.ts";
 export { type ConfigSources, type OptionName, resolveConfig, type TrainConfig } from "./config.ts";
 export { formatSavedConfig, loadConfig, readSavedConfig } from "./config_file.ts";
 export { type Corpus, expectLongEnough, loadCorpus, splitDocuments, splitText } from "./data.ts";
@@ -43,6 +59,9 @@ export {
   type RunState,
   type RunStep,
 } from "./objective.ts";
+export type { TableSource } from "./hash_tables.ts";
+export { loadTableSource } from "./table_source.ts";
+export type { AltUpForm, LookupName, ScoreName, TableName, VariantOptionName, VariantOptions } from "./variants.ts";
 export { type Preset, type PresetName, PRESETS, type RouterName } from "./presets.ts";
 export { type RunEnd, type RunOptions, runTraining } from "./program.ts";
 export { renderReport, type ReportInput, type RunSummary } from "./report.ts";

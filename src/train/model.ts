@@ -3,18 +3,13 @@
  *
  * @module
  */
-import {
-  type BlockBody,
-  expectCausal,
-  leavesOf,
-  transformerLm,
-  type TransformerLmLayer,
-  type TransformerLmParams,
-} from "../../mod.ts";
-import { alternatingLm } from "./alternating_lm.ts";
+import { leavesOf, transformerLm, type TransformerLmLayer, type TransformerLmParams } from "../../mod.ts";
+import { alternatingLm, type AlternatingLmOptions } from "./alternating_lm.ts";
 import type { TrainConfig } from "./config.ts";
-import { type BodySizes, buildBody, denseBody, sharedLeaves } from "./router_bodies.ts";
-import { type RouterName, ROUTERS } from "./routers.ts";
+import type { TableSource } from "./hash_tables.ts";
+import { type BodyOptions, buildBody, denseBody } from "./router_bodies.ts";
+import { sharedLeaves } from "./shared_leaves.ts";
+import type { VariantOptionName } from "./variants.ts";
 
 /** Bytes are the tokens. */
 export const VOCABULARY = 256;
@@ -28,45 +23,39 @@ export type Model = TransformerLmLayer<object>;
 /** What the shapes of a model depend on. */
 export type ModelConfig = Pick<
   TrainConfig,
-  "router" | "experts" | "topk" | "width" | "layers" | "heads" | "expertWidth"
+  "router" | "experts" | "topk" | "width" | "layers" | "heads" | "expertWidth" | "allowNonCausal" | VariantOptionName
 >;
 
 /** How many parameters a model has. */
 export interface ParameterCount {
   /** All of them. */
   readonly parameters: number;
-  /** Those that one byte uses: of experts only the ones it visits, of a memory only the rows it reads. */
+  /**
+   * Those that one byte uses: of experts only the ones it visits, of a memory only the rows it reads, of layers that
+   * compute only some positions the share of these.
+   */
   readonly activeParameters: number;
 }
 
 /**
  * Builds the model of a configuration.
  *
- * @param config The sizes and the router.
+ * @param config The sizes, the router and its options.
+ * @param source What the table of router `hash` is made from, if it is balanced, clustered or dispersed.
  * @returns The model.
- * @throws {ConfigError} If the router is not causal, or cannot have these sizes.
+ * @throws {ConfigError} If the router is not causal and that is not allowed, or cannot have these sizes.
  */
-export function buildModel(config: ModelConfig): Model {
-  const { router, width, layers, heads } = config;
-  if (router === "altup") {
-    return alternatingLm({ vocabulary: VOCABULARY, width, layers, heads, body: () => denseBody(sizesOf(config)) });
-  }
+export function buildModel(config: ModelConfig, source: TableSource | null = null): Model {
+  const { router, width, layers, heads, dropout, allowNonCausal } = config;
+  const sizes = { vocabulary: VOCABULARY, width, layers, heads };
+  const options: BodyOptions = { ...config, vocabulary: VOCABULARY };
+  if (router === "altup") return alternatingLm({ ...sizes, ...formOf(config), body: () => denseBody(options) });
   return transformerLm({
-    vocabulary: VOCABULARY,
-    width,
-    layers,
-    heads,
-    body: (): BlockBody<object> => {
-      const body = buildBody(router, sizesOf(config));
-      if ("router" in body) expectCausal("a language model", { name: body.name, causal: body.router.causal });
-      return body;
-    },
+    ...sizes,
+    dropout: dropout ?? 0,
+    nonCausal: allowNonCausal ? "warned" : "refused",
+    body: () => buildBody(router, options, source),
   });
-}
-
-/** The factors of the auxiliary losses that a router has; a hash has none to learn from. */
-export function auxCoefficients(router: RouterName): Readonly<Record<string, number>> {
-  return ROUTERS[router].coefficients ?? {};
 }
 
 /**
@@ -80,11 +69,18 @@ export function countParameters(config: ModelConfig, params: ModelParams): Param
   const floats = leavesOf(params).filter(([, leaf]) => leaf.dtype !== "u32");
   const total = (kept: typeof floats): number => kept.reduce((sum, [, leaf]) => sum + leaf.size, 0);
   const parameters = total(floats);
-  const { leaves, share } = sharedLeaves(config.router, sizesOf(config));
+  const { leaves, share } = sharedLeaves(config.router, { ...config, vocabulary: VOCABULARY });
   const shared = total(floats.filter(([path]) => leaves.test(path)));
   return { parameters, activeParameters: parameters - shared * (1 - share) };
 }
 
-function sizesOf({ experts, topk, width, layers, expertWidth }: ModelConfig): BodySizes {
-  return { vocabulary: VOCABULARY, experts, topk, width, layers, expertWidth };
+function formOf(
+  { altup, altupBlock, streams, stride }: ModelConfig,
+): Pick<AlternatingLmOptions, "form" | "selection" | "blocks" | "stride"> {
+  return {
+    form: altup ?? "recycled",
+    ...(altupBlock === null ? {} : { selection: altupBlock }),
+    ...(streams === null ? {} : { blocks: streams }),
+    ...(stride === null ? {} : { stride }),
+  };
 }

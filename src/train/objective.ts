@@ -13,6 +13,7 @@ import {
   freeze,
   globalNorm,
   type GradientTransform,
+  inTwoPasses,
   languageModelLoss,
   type Measurable,
   type PlanStats,
@@ -28,9 +29,11 @@ import {
   type TrainState,
   type TrainStep,
   trainStep,
+  type TransformerLmOutput,
 } from "../../mod.ts";
+import { auxCoefficients } from "./coefficients.ts";
 import type { TrainConfig } from "./config.ts";
-import { auxCoefficients, type Model, type ModelParams } from "./model.ts";
+import type { Model, ModelParams } from "./model.ts";
 import { isReducedBy, reducerOf } from "./reducers.ts";
 import { ROUTERS } from "./routers.ts";
 
@@ -44,11 +47,13 @@ export interface Batch {
 export interface LossMetrics {
   /** Mean cross-entropy in nats, without auxiliary losses. */
   readonly crossEntropy: Tensor;
+  /** Mean divergence of what two passes predict, in nats; absent where there is one. */
+  readonly divergence?: Tensor;
   /** Learning rate of the step. */
   readonly learningRate: Tensor;
-  /** How experts are used; absent where there are none. */
+  /** How experts are used; absent where none are chosen. */
   readonly routing?: {
-    /** Assignments that each expert received, in all segments, u32[layers, experts]. */
+    /** Assignments that each expert received, in all segments and both passes, u32[layers, experts]. */
     readonly load: Tensor;
     /** Assignments that found no room, u32[layers]. */
     readonly dropped: Tensor;
@@ -127,9 +132,10 @@ function isDecayed(path: string, leaf: Tensor): boolean {
   return leaf.shape.length >= 2 && !/bias$/i.test(path) && !path.includes(".embedding.") && !TABLES.test(path);
 }
 
-/** How experts are used, or nothing where there are none. A memory's rows are too many to look at. */
+/** How experts are used, or nothing where nobody chooses any. A memory's rows are too many to look at. */
 function measureRouting(plans: readonly DispatchPlan[], { router, experts }: TrainConfig): LossMetrics["routing"] {
-  if (plans.length === 0 || ROUTERS[router].visits === "none") return undefined;
+  const { visits, mixes = false } = ROUTERS[router];
+  if (plans.length === 0 || visits === "none" || mixes) return undefined;
   return {
     load: stack(plans.map(({ stats, experts: all }) =>
       // Segments have experts of the same numbers.
@@ -140,8 +146,51 @@ function measureRouting(plans: readonly DispatchPlan[], { router, experts }: Tra
   };
 }
 
+/** What the plans of a pass tell. */
+type PlanMetrics = Pick<LossMetrics, "routing" | "stats">;
+
+/** A loss for `trainStep`, but for the learning rate. */
+type PassLoss = (
+  params: ModelParams,
+  batch: Batch,
+  context: StepContext,
+) => readonly [loss: Tensor, metrics: Omit<LossMetrics, "learningRate">];
+
+/** The loss of one pass: cross-entropy and weighted auxiliary losses. */
+function onePass(
+  config: TrainConfig,
+  model: Model,
+  measurePlans: (output: TransformerLmOutput) => PlanMetrics,
+): PassLoss {
+  const coefficients = auxCoefficients(config);
+  return (params, { ids }, { key }) => {
+    const [inputs, targets] = inputsAndTargets(ids);
+    const output = model.apply(params, { ids: inputs }, { key, train: true });
+    const { loss, crossEntropy } = languageModelLoss(output, targets, { coefficients });
+    return [loss, { crossEntropy, ...measurePlans(output) }];
+  };
+}
+
+/**
+ * The loss of two passes over each batch, which must agree. They are one pass over the batch twice in a row, so that a
+ * router that draws distinct experts knows both.
+ */
+function twoPasses(alpha: number, model: Model, measurePlans: (output: TransformerLmOutput) => PlanMetrics): PassLoss {
+  const loss = inTwoPasses((params: ModelParams, { ids }: Batch, { key }: StepContext) => {
+    const [inputs, targets] = inputsAndTargets(ids);
+    const output = model.apply(params, { ids: inputs }, { key, train: true });
+    return { logits: output.logits, targets, metrics: measurePlans(output) };
+  }, { alpha, passes: "together" });
+  return (params, batch, context) => {
+    const [total, { crossEntropy, divergence, calls: [plans] }] = loss(params, batch, context);
+    return [total, { crossEntropy, divergence, ...plans }];
+  };
+}
+
 /**
  * Builds the jitted step of a run.
+ *
+ * With `consistency` it takes two passes over the batch, and costs as much.
  *
  * @param config The configuration.
  * @param model Its model.
@@ -150,21 +199,24 @@ function measureRouting(plans: readonly DispatchPlan[], { router, experts }: Tra
  */
 export function buildStep(config: TrainConfig, model: Model, optimizer: GradientTransform): RunStep {
   const schedule = learningRateSchedule(config);
-  const coefficients = auxCoefficients(config.router);
   const reduce = reducerOf(config);
+  const { consistency } = config;
+  const passLoss = consistency === null
+    ? onePass(config, model, measurePlans)
+    : twoPasses(consistency, model, measurePlans);
 
-  function loss(params: ModelParams, { ids }: Batch, { key, step }: StepContext): readonly [Tensor, LossMetrics] {
-    const [inputs, targets] = inputsAndTargets(ids);
-    const output = model.apply(params, { ids: inputs }, { key, train: true });
-    const { loss, crossEntropy } = languageModelLoss(output, targets, { coefficients });
+  function measurePlans(output: TransformerLmOutput): PlanMetrics {
     const plans = output.plans.filter((plan) => plan !== null);
     const routing = measureRouting(plans, config);
-    return [loss, {
-      crossEntropy,
-      learningRate: schedule(step),
+    return {
       ...(routing === undefined ? {} : { routing }),
       ...(reduce === null ? {} : { stats: plans.map(({ stats }) => stats) }),
-    }];
+    };
+  }
+
+  function loss(params: ModelParams, batch: Batch, context: StepContext): readonly [Tensor, LossMetrics] {
+    const [total, metrics] = passLoss(params, batch, context);
+    return [total, { ...metrics, learningRate: schedule(context.step) }];
   }
 
   function advance(params: ModelParams, { stats = [] }: LossMetrics): ModelParams {

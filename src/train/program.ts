@@ -15,12 +15,14 @@ import type { RunEvent } from "./events.ts";
 import { generateText } from "./generate.ts";
 import { runLoop } from "./loop.ts";
 import { METRICS_FILE, type MetricsRow, openMetrics, readMetrics } from "./metrics.ts";
+import type { TableSource } from "./hash_tables.ts";
 import { buildModel, countParameters, type Model, type ParameterCount } from "./model.ts";
 import { buildOptimizer, buildStep, type RunStep } from "./objective.ts";
 import { planSteps } from "./plan_steps.ts";
 import { renderReport } from "./report.ts";
 import { keepConfig, nameFolder, openFolder } from "./run_folder.ts";
 import { restoreRun, type RunPoint, saveRun, startRun } from "./run_files.ts";
+import { loadTableSource } from "./table_source.ts";
 
 /** Where a run happens and who listens. */
 export interface RunOptions {
@@ -70,18 +72,20 @@ const METRICS_EVERY = { software: 10, hardware: 50 } as const;
  * @returns How it ended. An interrupted run has a checkpoint and no report.
  * @throws {DataError} If the text cannot be used.
  * @throws {ConfigError} If the folder holds another run.
- * @throws {CheckpointError} If the run to resume cannot be read.
+ * @throws {CheckpointError} If the run to resume cannot be read, or that whose embeddings a table is made from.
  * @throws {NonFiniteError} If the loss is not a number.
  */
 export async function runTraining(config: TrainConfig, options: RunOptions): Promise<RunEnd> {
   const corpus = await loadCorpus(config.data);
   expectLongEnough(corpus, config.seq);
+  const isRestored = config.resume !== null && await hasCheckpoints(config.resume);
+  const source: TableSource | null = isRestored ? "checkpoint" : await loadTableSource(config, corpus.train);
   const out = config.out ?? nameFolder(config.router, new Date());
   await openFolder(out, config.resume);
   await keepConfig(out, config);
 
   const { clock = processSeconds, signal = new AbortController().signal, onEvent, device } = options;
-  const model = buildModel(config);
+  const model = buildModel(config, source);
   const isTimeUp = (): boolean => config.seconds !== null && clock() >= config.seconds;
   const prepared = await prepare({ config, out, corpus, model, isTimeUp }, clock);
   const { run, start } = prepared;

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { flagOf, OPTION_NAMES, PROCESS_OPTIONS, type TrainConfig } from "./config.ts";
+import type { TrainConfig } from "./config.ts";
+import { flagOf, OPTION_NAMES, PROCESS_OPTIONS } from "./option_table.ts";
 import { formatCount, formatDuration, formatNumber, html, type Markup } from "./html.ts";
 import { drawLoad, LOAD_LEVELS } from "./load_picture.ts";
 import { type Baseline, type CurvePoint, drawLossChart } from "./loss_chart.ts";
@@ -231,7 +232,9 @@ function sampleSection({ sample }: ReportInput): Markup {
 }
 
 function configSection({ config, adapter, summary }: ReportInput): Markup {
-  const shown = OPTION_NAMES.filter((name) => name === "seconds" || !PROCESS_OPTIONS.includes(name));
+  const shown = OPTION_NAMES.filter((name) =>
+    name === "seconds" || (!PROCESS_OPTIONS.includes(name) && config[name] !== null && config[name] !== false)
+  );
   const lines = shown.map((name) =>
     configLine(flagOf(name), config[name] === null ? "no limit" : String(config[name]))
   );

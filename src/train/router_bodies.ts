@@ -11,10 +11,12 @@ import {
   type DenseBody,
   expertChoiceRouter,
   feedForward,
-  hashRouter,
   idLookup,
+  lshLookup,
   memoryLayer,
+  type MemoryLookup,
   moe,
+  type MoeOptions,
   multiHash,
   multiHashRouter,
   noisyTopKRouter,
@@ -23,18 +25,24 @@ import {
   type Router,
   sigmaExpertScales,
   sigmaRouter,
+  type SigmaScore,
   sinkhornRouter,
   smear,
+  softmaxLookup,
   softMoe,
   switchRouter,
+  type SwitchRouterOptions,
   thorRouter,
   topKFeedForward,
   topKRouter,
 } from "../../mod.ts";
+import { buildHashRouter, type TableSource } from "./hash_tables.ts";
+import { PRODUCT_KEY_HEADS, productKeySizes } from "./product_key_sizes.ts";
 import type { RouterName } from "./routers.ts";
+import type { VariantOptions } from "./variants.ts";
 
-/** What a body depends on. */
-export interface BodySizes {
+/** What a body depends on: sizes, and the options of its router. */
+export interface BodyOptions extends VariantOptions {
   /** Number of token ids. */
   readonly vocabulary: number;
   /** Model width. */
@@ -49,103 +57,143 @@ export interface BodySizes {
   readonly expertWidth: number;
 }
 
-/** Leaves of a body of which a token uses a share. */
-export interface SharedLeaves {
-  /** Which, by path. */
-  readonly leaves: RegExp;
-  /** The share. */
-  readonly share: number;
-}
+type Builder = (options: BodyOptions, source: TableSource | null) => BlockBody<object>;
 
-type Builder = (sizes: BodySizes) => BlockBody<object>;
+/** Rows of a memory that are not found by id. */
+export const MEMORY_ROWS = 256;
 
-const PRODUCT_KEY_HEADS = 4;
+const SIGMA_SCORES: Readonly<Record<string, SigmaScore>> = {
+  "softmax-before": "softmax",
+  "softmax-after": "softmaxSelected",
+};
 
 const BUILDERS: Readonly<Record<RouterName, Builder>> = {
   dense: denseBody,
-  // Nothing is dropped: `execute` takes experts of any load at the price of an even one, and without a capacity the
-  // prediction of a byte depends on the bytes before it alone, in a batch as in generation.
-  switch: (sizes) => {
-    const { width, experts } = sizes;
-    return mixture(sizes, switchRouter({ width, experts, capacityFactor: Infinity, evalCapacityFactor: Infinity }));
+  switch: (options) => {
+    const { width, experts, priority } = options;
+    const own = priority === null ? {} : { priority };
+    return mixture(options, switchRouter({ width, experts, ...gateOf(options), ...own }));
   },
-  topk: (sizes) => mixture(sizes, topKRouter({ ...choiceOf(sizes), weights: "normalized" })),
-  hash: (sizes) => mixture(sizes, hashRouter({ experts: sizes.experts, vocabulary: sizes.vocabulary })),
-  multihash: (sizes) => {
-    const { experts, vocabulary, topk: segments, expertWidth } = sizes;
+  topk: (options) => {
+    const { score, priority } = options;
+    return mixture(
+      options,
+      topKRouter({
+        ...choiceOf(options),
+        ...gateOf(options),
+        weights: "normalized",
+        score: score === "sigmoid" ? score : "softmax",
+        // Bytes before choices: a later byte's first choice must not displace an earlier one's second.
+        capacityOrder: priority === "probability" ? "priority" : "tokenMajor",
+      }),
+    );
+  },
+  hash: (options, source) => mixture(options, buildHashRouter(options, source)),
+  multihash: (options) => {
+    const { experts, vocabulary, topk: segments, expertWidth } = options;
     const router = multiHashRouter({ experts, segments, vocabulary });
-    return multiHash({ ...layerOf(sizes), inner: expertWidth * segments, router, activation: "gelu" });
+    return multiHash({ ...layerOf(options), inner: expertWidth * segments, router, activation: "gelu" });
   },
-  thor: (sizes) => mixture(sizes, thorRouter({ experts: sizes.experts })),
-  sigma: (sizes) => {
-    const { width, experts, layers, expertWidth: inner } = sizes;
-    const router = sigmaRouter({ ...choiceOf(sizes), layers });
-    return moe({ router, width, inner, activation: "relu", ...sigmaExpertScales({ experts, layers }) });
+  thor: (options) => {
+    const { experts, draw, inference, consistency } = options;
+    return mixture(
+      options,
+      thorRouter({
+        experts,
+        passes: consistency === null ? 1 : 2,
+        ...(draw === null ? {} : { draw }),
+        ...(inference === null ? {} : { inference }),
+      }),
+    );
   },
-  "topk-activation": (sizes) => topKFeedForward({ ...layerOf(sizes), k: Math.ceil(sizes.expertWidth / 4) }),
-  pkm: (sizes) => {
-    const { width, layers } = sizes;
-    const { halfKeys, k } = productKeySizes(sizes);
-    return productKeyMemory({ width, layers, halfKeys, k, heads: PRODUCT_KEY_HEADS, query: "hidden", score: "relu" });
+  sigma: (options) => {
+    const { width, experts, layers, expertWidth: inner, score, expertDropout } = options;
+    const router = sigmaRouter({
+      ...choiceOf(options),
+      layers,
+      score: SIGMA_SCORES[score ?? ""] ?? "sigmoid",
+      expertDropout: expertDropout ?? 0,
+    });
+    const scales = sigmaExpertScales({ experts, layers });
+    return moe({ router, width, inner, activation: "relu", ...scales, ...expertsOf(options) });
   },
-  memory: (sizes) => {
-    const { width, vocabulary } = sizes;
-    return memoryLayer({ width, lookup: idLookup({ rows: vocabulary }), layer: denseBody(sizes) });
+  "topk-activation": (options) =>
+    topKFeedForward({ ...layerOf(options), k: options.k ?? Math.ceil(options.expertWidth / 4) }),
+  pkm: (options) => {
+    const { width, layers, expertWidth, k, score } = options;
+    return productKeyMemory({
+      width,
+      layers,
+      ...productKeySizes(expertWidth, k),
+      heads: PRODUCT_KEY_HEADS,
+      query: "hidden",
+      score: score === "softmax" ? score : "relu",
+    });
   },
+  memory: memoryBody,
   // What is between the layers makes the difference, see `alternatingLm`.
   altup: denseBody,
-  base: (sizes) => mixture(sizes, baseRouter({ width: sizes.width, experts: sizes.experts })),
-  sinkhorn: (sizes) => mixture(sizes, sinkhornRouter({ width: sizes.width, experts: sizes.experts })),
-  "expert-choice": (sizes) =>
-    mixture(sizes, expertChoiceRouter({ width: sizes.width, experts: sizes.experts, capacityFactor: 1 })),
-  "noisy-topk": (sizes) => mixture(sizes, noisyTopKRouter(choiceOf(sizes))),
-  deepseek: (sizes) => mixture(sizes, deepseekRouter(choiceOf(sizes))),
-  "soft-moe": (sizes) => softMoe({ ...layerOf(sizes), experts: sizes.experts }),
-  smear: (sizes) => smear({ ...layerOf(sizes), experts: sizes.experts }),
-  relu: (sizes) => mixture(sizes, reluRouter(choiceOf(sizes))),
+  base: (options) => mixture(options, baseRouter({ width: options.width, experts: options.experts })),
+  sinkhorn: (options) => mixture(options, sinkhornRouter({ width: options.width, experts: options.experts })),
+  "expert-choice": (options) =>
+    mixture(options, expertChoiceRouter({ width: options.width, experts: options.experts, capacityFactor: 1 })),
+  "noisy-topk": (options) => mixture(options, noisyTopKRouter(choiceOf(options))),
+  deepseek: (options) => mixture(options, deepseekRouter(choiceOf(options))),
+  "soft-moe": (options) => softMoe({ ...layerOf(options), experts: options.experts }),
+  smear: (options) => smear({ ...layerOf(options), experts: options.experts }),
+  relu: (options) => mixture(options, reluRouter(choiceOf(options))),
 };
 
 /**
  * Builds the body of a router.
  *
  * @param router Its name.
- * @param sizes The sizes.
+ * @param options Its sizes and the options that it has.
+ * @param source What the table of router `hash` is made from; null where it needs nothing.
  * @returns A body for a transformer block; its `router.causal` is false where it sees later tokens.
- * @throws {ConfigError} If the router cannot have these sizes.
+ * @throws {ConfigError} If the router cannot have these options.
  */
-export function buildBody(router: RouterName, sizes: BodySizes): BlockBody<object> {
-  return BUILDERS[router](sizes);
+export function buildBody(
+  router: RouterName,
+  options: BodyOptions,
+  source: TableSource | null = null,
+): BlockBody<object> {
+  return BUILDERS[router](options, source);
 }
 
 /** Builds the one dense layer of a body without experts. */
-export function denseBody(sizes: BodySizes): DenseBody<object> {
-  return feedForward(layerOf(sizes));
+export function denseBody(options: BodyOptions): DenseBody<object> {
+  return feedForward(layerOf(options));
 }
 
-/**
- * Tells which leaves of a body a token uses in part only, and what part (on average, where the router decides).
- *
- * @param router The body's router.
- * @param sizes The sizes.
- */
-export function sharedLeaves(router: RouterName, sizes: BodySizes): SharedLeaves {
-  const { vocabulary, experts, topk } = sizes;
-  switch (router) {
-    case "multihash":
-      return { leaves: /\.body\.(up|down)\./, share: 1 / experts };
-    case "memory":
-      return { leaves: /\.body\.rows$/, share: 1 / vocabulary };
-    case "pkm": {
-      const { halfKeys, k } = productKeySizes(sizes);
-      return { leaves: /\.body\.values$/, share: Math.min(1, PRODUCT_KEY_HEADS * k / halfKeys ** 2) };
-    }
+function memoryBody(options: BodyOptions): BlockBody<object> {
+  const { width, vocabulary, lookup, rows, k } = options;
+  const sizes = { width, rows: rows ?? MEMORY_ROWS };
+  switch (lookup) {
+    case "lsh":
+      return withMemory(options, lshLookup(sizes));
+    case "cross-polytope":
+      return withMemory(options, lshLookup({ ...sizes, family: "crossPolytope" }));
+    case "softmax":
+      return withMemory(options, softmaxLookup({ ...sizes, ...(k === null ? {} : { k }) }));
     default:
-      return { leaves: /\.experts\./, share: topk / experts };
+      return withMemory(options, idLookup({ rows: vocabulary }));
   }
 }
 
+function withMemory<R extends object>(options: BodyOptions, lookup: MemoryLookup<R>): BlockBody<object> {
+  const { width, consume, rank } = options;
+  return memoryLayer({
+    width,
+    lookup,
+    layer: denseBody(options),
+    use: consume ?? "add",
+    ...(rank === null ? {} : { rank }),
+  });
+}
+
 /** What a dense layer takes: the residual sum of all layers starts at the size of one, as attention has it by default. */
-function layerOf({ width, expertWidth, layers }: BodySizes): {
+function layerOf({ width, expertWidth, layers }: BodyOptions): {
   readonly width: number;
   readonly inner: number;
   readonly outputScale: number;
@@ -153,7 +201,7 @@ function layerOf({ width, expertWidth, layers }: BodySizes): {
   return { width, inner: expertWidth, outputScale: 1 / (2 * layers) };
 }
 
-function choiceOf({ width, experts, topk }: BodySizes): {
+function choiceOf({ width, experts, topk }: BodyOptions): {
   readonly width: number;
   readonly experts: number;
   readonly k: number;
@@ -161,16 +209,34 @@ function choiceOf({ width, experts, topk }: BodySizes): {
   return { width, experts, k: topk };
 }
 
-function mixture<R extends object>(sizes: BodySizes, router: Router<R>): BlockBody<object> {
-  return moe({ ...layerOf(sizes), router });
+function mixture<R extends object>(options: BodyOptions, router: Router<R>): BlockBody<object> {
+  return moe({ ...layerOf(options), ...expertsOf(options), router });
+}
+
+/** What is done to the experts' values, where something is. */
+function expertsOf(
+  { expertDtype, innerDropout }: BodyOptions,
+): Pick<MoeOptions<unknown>, "expertDtype" | "innerDropout"> {
+  return { ...(expertDtype === null ? {} : { expertDtype }), ...(innerDropout === null ? {} : { innerDropout }) };
 }
 
 /**
- * Sizes of a product-key memory that costs what a dense layer does. Each of H heads scores its 2 · n half keys of half the
- * width and adds up k values, so D · H · (n + k) products take the place of 2 · D · F.
+ * The options of a gate that may disturb its input and limit its experts. Without a capacity nothing is dropped: `execute`
+ * takes experts of any load at the price of an even one, and the prediction of a byte depends on the bytes before it
+ * alone, in a batch as in generation.
  */
-function productKeySizes({ expertWidth }: BodySizes): { readonly halfKeys: number; readonly k: number } {
-  const ofHead = Math.max(2, Math.floor(2 * expertWidth / PRODUCT_KEY_HEADS));
-  const k = Math.max(1, Math.floor(ofHead / 8));
-  return { halfKeys: ofHead - k, k };
+function gateOf({ capacity, evalCapacity, ...options }: BodyOptions): {
+  readonly capacityFactor: number;
+  readonly evalCapacityFactor: number;
+} & Partial<Pick<SwitchRouterOptions, "minCapacity" | "retries" | "jitter" | "inputDropout" | "selection">> {
+  const { minCapacity, retries, jitter, inputDropout, selection } = options;
+  return {
+    capacityFactor: capacity ?? Infinity,
+    evalCapacityFactor: evalCapacity ?? Infinity,
+    ...(minCapacity === null ? {} : { minCapacity }),
+    ...(retries === null ? {} : { retries }),
+    ...(jitter === null ? {} : { jitter }),
+    ...(inputDropout === null ? {} : { inputDropout }),
+    ...(selection === null ? {} : { selection }),
+  };
 }

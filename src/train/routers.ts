@@ -37,6 +37,8 @@ export interface RouterFacts {
   readonly coefficients?: Readonly<Record<string, number>>;
   /** Whether a token's experts depend on earlier tokens only; true by default. */
   readonly causal?: false;
+  /** Whether it mixes tokens or experts rather than choose, so that nobody is sent anywhere; not by default. */
+  readonly mixes?: true;
   /** Leaf of the router's parameters that a reducer moves after each step, and no optimizer. */
   readonly reduced?: string;
 }
@@ -55,15 +57,16 @@ export const ROUTERS: Readonly<Record<RouterName, RouterFacts>> = {
   sigma: { visits: "many", coefficients: { entropyReg: 1e-3 } },
   "topk-activation": { visits: "none" },
   pkm: { visits: "none" },
-  memory: { visits: "none" },
+  // Only lookup `softmax` has losses.
+  memory: { visits: "none", coefficients: SOFTMAX_COEFFICIENTS },
   altup: { visits: "none" },
   base: { visits: "one" },
   sinkhorn: { visits: "one" },
   "expert-choice": { visits: "one", causal: false },
   "noisy-topk": { visits: "many", coefficients: { importance: 0.1, load: 0.1 } },
-  deepseek: { visits: "many", coefficients: { balance: 1e-4 }, reduced: "bias" },
-  "soft-moe": { visits: "one", causal: false },
-  smear: { visits: "one", causal: false },
+  deepseek: { visits: "many", coefficients: { balance: 1e-4, zLoss: 0 }, reduced: "bias" },
+  "soft-moe": { visits: "one", causal: false, mixes: true },
+  smear: { visits: "one", causal: false, mixes: true },
   // The loss holds its coefficient already, which a reducer adapts.
   relu: { visits: "many", coefficients: { sparsity: 1 }, reduced: "coefficient" },
 };

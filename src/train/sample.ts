@@ -52,7 +52,7 @@ async function main(): Promise<number> {
   const { from, prompt, tokens, temperature, seed } = resolveFlags("generate text", OPTIONS, flags);
   const config = await readSavedConfig(from);
   await init();
-  const model = buildModel(config);
+  const model = buildModel(config, "checkpoint");
   const { params } = await loadTrained(from, model);
   const encoder = new TextEncoder();
   const parts = generateText(model, params, {

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { CheckpointError, ConfigError } from "../../src/core/errors.ts";
-import { describeFlags, FLAGS, OPTION_NAMES, resolveConfig } from "../../src/train/config.ts";
+import { resolveConfig } from "../../src/train/config.ts";
 import { formatSavedConfig, loadConfig, readSavedConfig } from "../../src/train/config_file.ts";
+import { describeFlags, FLAGS, OPTION_NAMES } from "../../src/train/option_table.ts";
 import { PRESETS } from "../../src/train/presets.ts";
 import { ROUTER_NAMES, ROUTERS } from "../../src/train/routers.ts";
 
@@ -222,7 +223,10 @@ Deno.test("loadConfig() says that a folder holds no run", async () => {
         `  looked for  ${folder}/config.json\n` +
         "Fix: pass the folder that an earlier run wrote with --out",
     );
-    await Deno.writeTextFile(`${folder}/config.json`, '{"steps":3}');
-    assertEquals((await assertRejects(load, CheckpointError)).code, "checkpoint/config");
+    await Deno.writeTextFile(`${folder}/config.json`, '{"steps":0}');
+    assertEquals(
+      (await assertRejects(load, ConfigError)).message.split("\n")[1],
+      "  steps  0  must be an integer in 1..1000000000",
+    );
   });
 });

@@ -6,6 +6,7 @@ import { buildModel, type Model, type ModelParams, VOCABULARY } from "../../src/
 import type { RouterName } from "../../src/train/routers.ts";
 import { gpuTest } from "../support/runtimes.ts";
 import { smallFlags } from "./support/runs.ts";
+import { configOf, nameOf, VARIANTS } from "./support/variants.ts";
 
 const OPTIONS: GenerateOptions = { prompt: bytes("Fellow "), tokens: 40, temperature: 1, seed: 3, window: 16 };
 
@@ -58,6 +59,21 @@ for (
 ) {
   gpuTest(`generate() with router ${router} and a cache gives the likeliest bytes of a model without one`, async () => {
     const { model, params } = smallModel(router);
+    const options = { ...OPTIONS, tokens: 21, temperature: 0 };
+    assertEquals(await collect(model, params, options), await generateSlowly(model, params, options));
+  });
+}
+
+for (
+  const variant of VARIANTS.filter(({ router, flags: { table, inference, lookup, consume, capacity } }) =>
+    router === "altup" || (router === "switch" && capacity !== undefined) || inference !== undefined ||
+    lookup === "cross-polytope" || consume === "experts" || ["previous", "bigram", "position"].includes(String(table))
+  )
+) {
+  gpuTest(`generate() gives the likeliest bytes of ${nameOf(variant)}`, async () => {
+    const config = configOf(variant);
+    const model = buildModel(config);
+    const params = model.init(key(5));
     const options = { ...OPTIONS, tokens: 21, temperature: 0 };
     assertEquals(await collect(model, params, options), await generateSlowly(model, params, options));
   });

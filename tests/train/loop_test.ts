@@ -1,9 +1,10 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { ConfigError, DataError, NonFiniteError, tensor } from "../../mod.ts";
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { CheckpointError, ConfigError, DataError, NonFiniteError, tensor } from "../../mod.ts";
 import { resolveConfig } from "../../src/train/config.ts";
 import { readSavedConfig } from "../../src/train/config_file.ts";
 import type { MetricsEvent } from "../../src/train/events.ts";
 import { runLoop } from "../../src/train/loop.ts";
+import { measureRun } from "../../src/train/measure.ts";
 import { readMetrics } from "../../src/train/metrics.ts";
 import type { RunState, RunStep } from "../../src/train/objective.ts";
 import { planSteps } from "../../src/train/plan_steps.ts";
@@ -70,6 +71,49 @@ for (const router of ["dense", "switch", "topk", "hash", "deepseek"] as const) {
       }),
   );
 }
+
+gpuTest(
+  "runTraining() makes a table from a dense run once, and goes on without that run to the same bits",
+  () =>
+    inFolder(async (folder) => {
+      const data = `${folder}/text.txt`;
+      const dense = `${folder}/dense`;
+      await train({ ...smallFlags("dense"), data, steps: "4", out: dense });
+      const flags = { ...smallFlags("hash"), data, table: "clustered", "table-from": dense };
+      await train({ ...flags, out: `${folder}/whole` });
+
+      const out = `${folder}/parts`;
+      const controller = new AbortController();
+      const onStep = (step: number): void => void (step === 13 && controller.abort());
+      await train({ ...flags, out }, { signal: controller.signal, onStep });
+      await Deno.remove(dense, { recursive: true });
+      assertEquals((await train({ resume: out })).end, "steps");
+      assertEquals(await stateOf(out), await stateOf(`${folder}/whole`));
+      assert((await measureRun(out)).validationBitsPerByte < 8);
+
+      // Another run cannot do without it, and it has to be dense.
+      const missing = await assertRejects(() => train({ ...flags, out: `${folder}/other` }), CheckpointError);
+      assertEquals(missing.message.split("\n")[0], `Cannot use ${dense} as a run: no such file`);
+      const wrong = await assertRejects(() => train({ ...flags, "table-from": out, out: dense }), ConfigError);
+      assertEquals(
+        wrong.message,
+        `Cannot make a clustered table from ${out}: its router is hash, it should be dense\n` +
+          "Fix: pass a folder that a run with --router dense wrote to --table-from",
+      );
+    }),
+);
+
+gpuTest("runTraining() reports the divergence of two passes, and of what both drew", () =>
+  inFolder(async (folder) => {
+    const flags = { ...smallFlags("thor"), data: `${folder}/text.txt`, consistency: "5", steps: "8" };
+    await train({ ...flags, out: `${folder}/run` });
+    const [row] = await readMetrics(`${folder}/run`);
+    assert(row!.divergence! > 0 && row!.loss! > 2 * row!.trainBitsPerByte! * Math.LN2);
+    for (const layer of row!.load!) {
+      // Of 8 steps with 2 passes, each expert has whole sixteenths.
+      for (const share of layer) assertAlmostEquals(share * 16, Math.round(share * 16), 1e-6);
+    }
+  }));
 
 gpuTest(
   "runTraining() resumes into another folder, and a run that was killed before its first checkpoint",

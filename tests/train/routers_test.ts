@@ -7,6 +7,7 @@ import { buildOptimizer, buildStep, type RunState } from "../../src/train/object
 import { PRESETS } from "../../src/train/presets.ts";
 import { buildBody } from "../../src/train/router_bodies.ts";
 import { ROUTER_NAMES, type RouterName, ROUTERS } from "../../src/train/routers.ts";
+import { NO_VARIANT } from "../../src/train/variants.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
 import { sampleText, smallFlags } from "./support/runs.ts";
 
@@ -66,7 +67,7 @@ for (const router of CAUSAL) {
 
 Deno.test("buildModel() refuses routers that are not causal, and the table of routers says which", () => {
   const { width, layers } = PRESETS.tiny;
-  const sizes = { vocabulary: VOCABULARY, width, layers, experts: 4, topk: 1, expertWidth: 64 };
+  const sizes = { ...NO_VARIANT, vocabulary: VOCABULARY, width, layers, experts: 4, topk: 1, expertWidth: 64 };
   for (const router of ROUTER_NAMES) {
     const body = buildBody(router, sizes);
     assertEquals("router" in body ? body.router.causal : true, ROUTERS[router].causal ?? true, router);

@@ -4,7 +4,7 @@
  * @module
  */
 import { type DeviceInfo, jit, key, matmul, own, realize, type Tensor, uniform } from "../mod.ts";
-import { measureWait, timeInTurns } from "./harness.ts";
+import { entrantOf, measureWait, timeInTurns } from "./harness.ts";
 
 /** Upper bounds, as measured. */
 export interface Ceilings {
@@ -99,7 +99,7 @@ async function bestMatmul(
     const [a, b] = realize([uniform(key(1), [size, size]), uniform(key(2), [size, size])] as const);
     const work = { flop: 2 * size ** 3, bytes: 12 * size ** 2 };
     const contender = { name: "matmul", work, run: () => product(a, b) };
-    const [timing] = await timeInTurns([contender], { rounds: 3, turnMs: 100, waitMs });
+    const [timing] = await timeInTurns([entrantOf(contender, { waitMs })], { rounds: 3, turnMs: 100 });
     const gflops = work.flop / Math.min(...timing!.callMs) / 1e6;
     if (gflops > matmulGflops) [matmulGflops, matmulSize] = [gflops, size];
     own([a, b])[Symbol.dispose]();

@@ -7,8 +7,16 @@
  *
  * @module
  */
-import { init, own, settle } from "../mod.ts";
-import { callsPerTurn, type Contender, measureWait, type Question, type Workload } from "./harness.ts";
+import { init } from "../mod.ts";
+import {
+  callsPerTurn,
+  type Contender,
+  entrantOf,
+  measureWait,
+  type Question,
+  runCalls,
+  type Workload,
+} from "./harness.ts";
 import { formatCount, formatWork } from "./format.ts";
 
 /** How long one iteration should last in milliseconds: above 50 even if the machine was busier when calls were counted. */
@@ -31,7 +39,7 @@ export async function registerBenches(question: Question, meta: ImportMeta): Pro
     const { contenders, verify } = await workload.build();
     await verify();
     for (const contender of contenders) {
-      const calls = await callsPerTurn(contender, { turnMs: TURN_MS, waitMs, rounds: ITERATIONS });
+      const calls = await callsPerTurn(entrantOf(contender, { waitMs }), { turnMs: TURN_MS });
       register(question, workload, contender, { calls, ...comparisonOf(workload, contender, contenders) });
     }
   }
@@ -67,9 +75,6 @@ function register(
     ...comparison,
     n: ITERATIONS,
     warmup: 1,
-    async fn() {
-      for (let call = 0; call < calls; call++) own(contender.run())[Symbol.dispose]();
-      await settle();
-    },
+    fn: () => runCalls(contender, calls),
   });
 }

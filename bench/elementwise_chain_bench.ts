@@ -3,9 +3,23 @@
  *
  * @module
  */
-import { add, type DeviceInfo, gelu, jit, key, mul, read, realize, sub, type Tensor, uniform } from "../mod.ts";
+import {
+  add,
+  type DeviceInfo,
+  gelu,
+  type HostData,
+  jit,
+  key,
+  mul,
+  read,
+  realize,
+  sub,
+  type Tensor,
+  uniform,
+} from "../mod.ts";
 import { registerBenches } from "./deno_bench.ts";
 import type { Built, Question } from "./harness.ts";
+import { floats } from "./peers/task.ts";
 import { expectClose, hostGelu } from "./verify.ts";
 
 const MILLION = 2 ** 20;
@@ -22,13 +36,30 @@ function hostChain(x: number): number {
 function build(size: number): Built {
   const inputs = realize({ x: uniform(key(1), [size], { min: -4, max: 4 }) });
   const compiled = jit(chain, { name: "elementwise chain" });
-  async function verify(): Promise<void> {
-    const { x, y } = await read({ ...inputs, y: compiled(inputs.x) });
+  async function check(y: HostData): Promise<void> {
+    const { x } = await read(inputs);
     expectClose("chain", y, Float64Array.from(x, hostChain), 1);
   }
   // Traffic is what this is about; and how many operations a tanh is, nobody agrees on.
   const work = { flop: 0, bytes: 8 * size };
-  return { contenders: [{ name: "fused", work, run: () => compiled(inputs.x) }], inputs, verify };
+  return {
+    contenders: [
+      { name: "fused", work, run: () => compiled(inputs.x) },
+      // Without jit a read compiles what is behind it, or finds it compiled: the same kernel, looked up anew.
+      { name: "eager", work, run: () => realize(chain(inputs.x)), ratioTo: "fused" },
+    ],
+    inputs,
+    async verify() {
+      await check((await read({ y: compiled(inputs.x) })).y);
+      await check((await read({ y: chain(inputs.x) })).y);
+    },
+    peers: [{
+      contender: "fused",
+      task: { kind: "chain" },
+      inputs: async () => ({ x: floats([size], (await read(inputs)).x) }),
+      check: ({ y }) => check(y!),
+    }],
+  };
 }
 
 /** The question for `deno task bench`. */

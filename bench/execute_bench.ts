@@ -166,6 +166,34 @@ const EVERYWHERE: readonly Mixture[] = [
   { ...SMALL, load: "one" },
   { ...SMALL, tokens: 512 },
   LARGE,
+  // The partial experts of an external memory: many, narrow, and few rows for each.
+  { ...SMALL, experts: 4096, inner: 16, k: 4 },
+];
+
+/** What a sweep starts from; one number changes at a time. Letters as above, and the rows of one expert under even load. */
+const SWEPT = { rows: 64, width: 256, inner: 256, experts: 8, k: 2 };
+
+/** A mixture whose experts have so many rows each. */
+function withRows({ rows, experts, k, ...sizes }: typeof SWEPT, load: Load = "uniform"): Mixture {
+  return { ...sizes, experts, k, load, tokens: Math.max(1, Math.ceil(rows * experts / k)) };
+}
+
+/** Every size on its own axis, under an even load and, for the middle, under the others. */
+const SWEEP: readonly Mixture[] = [
+  ...[1, 2, 4, 8, 16, 32, 128, 256, 512].map((rows) => withRows({ ...SWEPT, rows })),
+  ...[128, 512, 1024, 2048].map((width) => withRows({ ...SWEPT, width })),
+  ...[64, 128, 512, 1024, 2048].map((inner) => withRows({ ...SWEPT, inner })),
+  ...[1, 8].map((k) => withRows({ ...SWEPT, k })),
+  ...[64, 256].map((experts) => withRows({ ...SWEPT, experts })),
+  withRows({ ...SWEPT, experts: 64, k: 8 }),
+  withRows({ ...SWEPT, experts: 256, k: 8, rows: 1 }),
+  ...(["uniform", "zipf", "one"] as const).map((load) => withRows(SWEPT, load)),
+];
+
+/** What of the sweep a software adapter does in passing: few rows, many experts, many choices. */
+const CORNERS: readonly Mixture[] = [
+  withRows({ ...SWEPT, width: 128, rows: 1, experts: 64 }),
+  withRows({ ...SWEPT, width: 128, rows: 16, experts: 64, k: 8, inner: 64 }),
 ];
 
 function nameOf({ tokens, width, experts, inner, k, load = "uniform" }: Mixture): string {
@@ -176,8 +204,12 @@ function nameOf({ tokens, width, experts, inner, k, load = "uniform" }: Mixture)
 export const executeQuestion: Question = {
   name: "execute",
   asks: "What does routing cost: a mixture of experts against a dense layer of equal active FLOP?",
-  workloads: ({ software }: DeviceInfo) =>
-    [...EVERYWHERE, ...(software ? [] : [WIDE, { ...WIDE, load: "zipf" as const }])].map((mixture) => {
+  workloads: ({ software }: DeviceInfo, { full = false } = {}) =>
+    [
+      ...EVERYWHERE,
+      ...(software ? [] : [WIDE, { ...WIDE, load: "zipf" as const }]),
+      ...(full ? SWEEP : CORNERS),
+    ].map((mixture) => {
       const { tokens, width, experts, inner, k } = mixture;
       return {
         name: nameOf(mixture),

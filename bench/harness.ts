@@ -9,6 +9,7 @@
  * @module
  */
 import { type DeviceInfo, memory, own, settle } from "../mod.ts";
+import type { PeerWork } from "./peers/peers.ts";
 
 /** What one call does, by definition and not by what a kernel happens to do. */
 export interface Work {
@@ -26,8 +27,10 @@ export interface Contender {
   readonly name: string;
   /** What a call does. */
   readonly work: Work;
-  /** Submits one call and returns the tree it made, which the harness releases at once. Awaits nothing. */
+  /** Submits one call and returns the tree it made, which the harness releases at once. Awaits nothing unless `waits`. */
   run(): unknown;
+  /** Whether `run` is asynchronous and its waiting, such as a read, belongs to the work: it is not subtracted then. */
+  readonly waits?: boolean;
   /** Name of the contender whose time this one's is compared with, if there is one. */
   readonly ratioTo?: string;
 }
@@ -40,6 +43,8 @@ export interface Built {
   readonly inputs: unknown;
   /** Compares what every contender computes with its definition. Runs before anything is timed. */
   verify(): Promise<void>;
+  /** The same work for other libraries, for who asks for peers. */
+  readonly peers?: readonly PeerWork[];
 }
 
 /** Contenders, shapes and data. */
@@ -59,7 +64,13 @@ export interface Question {
   /** The question in words. */
   readonly asks: string;
   /** The workloads that suit a device: sizes a GPU needs to be busy take minutes on a software adapter. */
-  workloads(device: DeviceInfo): readonly Workload[];
+  workloads(device: DeviceInfo, options?: Partial<WorkloadOptions>): readonly Workload[];
+}
+
+/** How many workloads are wanted. */
+export interface WorkloadOptions {
+  /** Whether to sweep every size, which takes hours on a software adapter; false by default. */
+  readonly full: boolean;
 }
 
 /** How long and how often to measure. */
@@ -68,8 +79,16 @@ export interface TimingOptions {
   readonly rounds: number;
   /** How long a turn lasts at least, in milliseconds. */
   readonly turnMs: number;
-  /** What waiting for an idle device costs, in milliseconds: subtracted from every turn. See {@linkcode measureWait}. */
-  readonly waitMs: number;
+  /** After this many milliseconds no further round starts if there were three; no bound by default. */
+  readonly patienceMs?: number;
+}
+
+/** Who takes turns: a contender of this process, or a peer in its own. */
+export interface Entrant {
+  /** The contender's name. */
+  readonly name: string;
+  /** Makes calls and returns the milliseconds they took, without what waiting for them costs by itself. */
+  turn(calls: number): Promise<number>;
 }
 
 /** What was measured for one contender. */
@@ -87,12 +106,33 @@ export interface Timing {
 /** More submissions than this queue up no better, and a turn must end even if a call takes no time at all. */
 const MOST_CALLS = 4096;
 
-/** Submits calls, waits once and returns the milliseconds it took, wait included. */
-async function turn(contender: Contender, calls: number): Promise<number> {
-  const start = performance.now();
-  for (let call = 0; call < calls; call++) own(contender.run())[Symbol.dispose]();
-  await settle();
-  return performance.now() - start;
+/** A median of fewer rounds says little. */
+const LEAST_ROUNDS = 3;
+
+/** Makes calls and waits for them. */
+export async function runCalls({ run, waits = false }: Contender, calls: number): Promise<void> {
+  for (let call = 0; call < calls; call++) {
+    const made = run();
+    own(waits ? await made : made)[Symbol.dispose]();
+  }
+  if (!waits) await settle();
+}
+
+/**
+ * Lets a contender take turns.
+ *
+ * @param waitMs What waiting for an idle device costs, subtracted from every turn; see {@linkcode measureWait}.
+ */
+export function entrantOf(contender: Contender, { waitMs }: { readonly waitMs: number }): Entrant {
+  const subtracted = contender.waits === true ? 0 : waitMs;
+  return {
+    name: contender.name,
+    async turn(calls) {
+      const start = performance.now();
+      await runCalls(contender, calls);
+      return performance.now() - start - subtracted;
+    },
+  };
 }
 
 /** Measures what one wait costs while nothing is queued: the median of seven, in milliseconds. */
@@ -108,10 +148,10 @@ export async function measureWait(): Promise<number> {
 }
 
 /** Finds how many calls fill a turn. The first call is not counted: it may still compile pipelines. */
-export async function callsPerTurn(contender: Contender, { turnMs, waitMs }: TimingOptions): Promise<number> {
-  await turn(contender, 1);
+export async function callsPerTurn(entrant: Entrant, { turnMs }: Pick<TimingOptions, "turnMs">): Promise<number> {
+  await entrant.turn(1);
   for (let calls = 1;; calls = Math.min(MOST_CALLS, calls * 4)) {
-    const elapsedMs = Math.max(await turn(contender, calls) - waitMs, 1e-3);
+    const elapsedMs = Math.max(await entrant.turn(calls), 1e-3);
     if (elapsedMs >= turnMs) return calls;
     // Below a third of the target the estimate is too rough to extrapolate from.
     if (elapsedMs >= turnMs / 3) return Math.min(MOST_CALLS, Math.ceil(calls * turnMs / elapsedMs));
@@ -119,23 +159,26 @@ export async function callsPerTurn(contender: Contender, { turnMs, waitMs }: Tim
   }
 }
 
-/** Times contenders in turns. What they compute must have been verified. */
-export async function timeInTurns(contenders: readonly Contender[], options: TimingOptions): Promise<Timing[]> {
-  const entrants = [];
-  for (const contender of contenders) {
-    entrants.push({ contender, calls: await callsPerTurn(contender, options), callMs: [] as number[], allocations: 0 });
+/** Times entrants in turns. What they compute must have been verified. */
+export async function timeInTurns(entrants: readonly Entrant[], options: TimingOptions): Promise<Timing[]> {
+  const { rounds, patienceMs = Infinity } = options;
+  const places = [];
+  for (const entrant of entrants) {
+    places.push({ entrant, calls: await callsPerTurn(entrant, options), callMs: [] as number[], allocations: 0 });
   }
-  for (let round = 0; round < options.rounds; round++) {
-    for (let place = 0; place < entrants.length; place++) {
+  const start = performance.now();
+  for (let round = 0; round < rounds; round++) {
+    if (round >= LEAST_ROUNDS && performance.now() - start > patienceMs) break;
+    for (let i = 0; i < places.length; i++) {
       // Another one starts each round, so that nobody always follows the same neighbor.
-      const entrant = entrants[(round + place) % entrants.length]!;
+      const place = places[(round + i) % places.length]!;
       const before = memory().allocations;
-      const elapsedMs = await turn(entrant.contender, entrant.calls);
-      entrant.callMs.push(Math.max(elapsedMs - options.waitMs, 1e-6) / entrant.calls);
-      entrant.allocations += memory().allocations - before;
+      const elapsedMs = await place.entrant.turn(place.calls);
+      place.callMs.push(Math.max(elapsedMs, 1e-6) / place.calls);
+      place.allocations += memory().allocations - before;
     }
   }
-  return entrants.map(({ contender, ...timing }) => ({ contender: contender.name, ...timing }));
+  return places.map(({ entrant, ...timing }) => ({ contender: entrant.name, ...timing }));
 }
 
 /** Builds and verifies a workload, hands it to a function and releases its inputs whatever happens. */

@@ -3,17 +3,17 @@ import { tensor } from "../mod.ts";
 import { withOracle } from "../tests/support/runtimes.ts";
 import { formatMs, formatNumber, formatRates, formatUnits, formatWork } from "./format.ts";
 import { forcedChoices } from "./forced_router.ts";
-import { callsPerTurn, type Contender, median, timeInTurns, timeRatio } from "./harness.ts";
+import { callsPerTurn, type Entrant, entrantOf, median, timeInTurns, timeRatio } from "./harness.ts";
 import { expectDefinition, type HostExperts } from "./host_experts.ts";
 import { ceilingOf } from "./report.ts";
 import { type BenchResult, type BenchRun, compareRuns, readRun, resultPath, writeRun } from "./results.ts";
 import { expectClose, WrongResultError } from "./verify.ts";
 
 const WORK = { flop: 2e9, bytes: 1e9 };
-const TIMING = { rounds: 3, turnMs: 5, waitMs: 0 };
+const TIMING = { rounds: 3, turnMs: 5 };
 
-function busyContender(name: string, ms: number, order: string[]): Contender {
-  return {
+function busyEntrant(name: string, ms: number, order: string[]): Entrant {
+  return entrantOf({
     name,
     work: WORK,
     run() {
@@ -21,20 +21,18 @@ function busyContender(name: string, ms: number, order: string[]): Contender {
       for (const start = performance.now(); performance.now() - start < ms;);
       return tensor([1]);
     },
-  };
+  }, { waitMs: 0 });
 }
 
 Deno.test("callsPerTurn() makes one call where one fills the turn, and does not count the first", async () => {
   const order: string[] = [];
-  assertEquals(await withOracle(() => callsPerTurn(busyContender("a", 6, order), TIMING)), 1);
+  assertEquals(await withOracle(() => callsPerTurn(busyEntrant("a", 6, order), TIMING)), 1);
   assertEquals(order.length, 2);
 });
 
 Deno.test("timeInTurns() lets another contender start each round and counts every call", async () => {
   const order: string[] = [];
-  const timings = await withOracle(() =>
-    timeInTurns([busyContender("a", 6, order), busyContender("b", 6, order)], TIMING)
-  );
+  const timings = await withOracle(() => timeInTurns([busyEntrant("a", 6, order), busyEntrant("b", 6, order)], TIMING));
   assertEquals(timings.map(({ contender, calls, callMs }) => [contender, calls, callMs.length]), [
     ["a", 1, 3],
     ["b", 1, 3],

@@ -3,80 +3,68 @@
  *
  * @module
  */
-import { parseArgs } from "@std/cli/parse-args";
-import { type DeviceInfo, expectNoProblems, init, type OptionProblem, SwitchyardError } from "../mod.ts";
+import { type DeviceInfo, expectNoProblems, init, memory, SwitchyardError } from "../mod.ts";
 import { attentionQuestion } from "./attention_bench.ts";
 import { type Ceilings, measureCeilings } from "./ceilings.ts";
+import { decodeQuestion } from "./decode_bench.ts";
 import { elementwiseChainQuestion } from "./elementwise_chain_bench.ts";
 import { executeQuestion } from "./execute_bench.ts";
 import { formatMs, formatNumber } from "./format.ts";
-import { type Question, timeInTurns, withBuilt, type Workload } from "./harness.ts";
+import { type Built, entrantOf, type Question, timeInTurns, withBuilt, type Workload } from "./harness.ts";
+import { layerNormQuestion } from "./layer_norm_bench.ts";
 import { matmulQuestion } from "./matmul_bench.ts";
+import { mlpStepQuestion } from "./mlp_step_bench.ts";
+import { moeLayerQuestion } from "./moe_layer_bench.ts";
+import { type BenchOptions, HELP, readOptions } from "./options.ts";
+import { measurePeer, PEERS, peerTitle } from "./peers/peers.ts";
 import { planQuestion } from "./plan_bench.ts";
-import { formatResult, resultOf } from "./report.ts";
-import { type BenchResult, type BenchRun, compareRuns, readRun, resultPath, writeRun } from "./results.ts";
+import { formatResult, peerResultOf, resultOf } from "./report.ts";
+import {
+  type BenchResult,
+  type BenchRun,
+  compareRuns,
+  type PeerFailure,
+  readRun,
+  resultPath,
+  writeRun,
+} from "./results.ts";
+import { segmentQuestion } from "./segment_bench.ts";
 import { softmaxQuestion } from "./softmax_bench.ts";
+import { startQuestion } from "./start_bench.ts";
+import { sumQuestion } from "./sum_bench.ts";
+import { formatSummary } from "./summary.ts";
+import { tinyOpsQuestion } from "./tiny_ops_bench.ts";
 import { trainStepQuestion } from "./train_step_bench.ts";
+import { transformerStepQuestion } from "./transformer_step_bench.ts";
+import { valueRowsQuestion } from "./value_rows_bench.ts";
 
 const QUESTIONS: readonly Question[] = [
   matmulQuestion,
   elementwiseChainQuestion,
   softmaxQuestion,
+  layerNormQuestion,
+  sumQuestion,
+  tinyOpsQuestion,
   attentionQuestion,
   planQuestion,
   executeQuestion,
+  segmentQuestion,
+  valueRowsQuestion,
+  moeLayerQuestion,
+  mlpStepQuestion,
+  transformerStepQuestion,
   trainStepQuestion,
+  decodeQuestion,
+  startQuestion,
 ];
 
-const HELP = `deno task bench [options]
-  --filter TEXT   only questions and workloads whose name contains TEXT
-  --rounds N      turns of each contender, 7 by default
-  --turn-ms N     least milliseconds of a turn, 150 by default
-  --verify        check results, time nothing
-  --json FILE     write the results; with a folder (ending in /) adapter and date name the file
-  --against FILE  compare with results written before, worst first
-  --help          this text`;
-
-interface Options {
-  readonly filter: string;
-  readonly rounds: number;
-  readonly turnMs: number;
-  readonly verify: boolean;
-  readonly json: string | null;
-  readonly against: string | null;
-}
-
-/** Reads the command line; null if help was asked for. */
-function readOptions(args: readonly string[]): Options | null {
-  const problems: OptionProblem[] = [];
-  const parsed = parseArgs([...args], {
-    string: ["filter", "rounds", "turn-ms", "json", "against"],
-    boolean: ["verify", "help"],
-    unknown(argument: string) {
-      problems.push([argument, "given", "unknown option; --help lists the options"]);
-      return false;
-    },
-  });
-  function count(name: "rounds" | "turn-ms", standard: number): number {
-    const value = parsed[name] === undefined ? standard : Number(parsed[name]);
-    if (!Number.isSafeInteger(value) || value < 1) {
-      problems.push([`--${name}`, parsed[name], "must be a whole number from 1 up"]);
-    }
-    return value;
-  }
-  const [rounds, turnMs] = [count("rounds", 7), count("turn-ms", 150)];
-  for (const name of ["json", "against", "filter"] as const) {
-    if (parsed[name] === "") problems.push([`--${name}`, "", "needs a value"]);
-  }
-  expectNoProblems("a bench run", problems);
-  if (parsed.help) return null;
-  const { filter = "", json = null, against = null, verify } = parsed;
-  return { filter, rounds, turnMs, verify, json, against };
-}
+/** Peers take this long for one call where ours takes a few: their rounds end early, after three at least. */
+const PEER_PATIENCE_MS = 12_000;
 
 interface Found {
   readonly results: BenchResult[];
   readonly failures: { readonly name: string; readonly message: string }[];
+  readonly peerFailures: PeerFailure[];
 }
 
 interface Selected {
@@ -85,10 +73,10 @@ interface Selected {
 }
 
 /** The workloads that the filter lets through. */
-function selectWorkloads(device: DeviceInfo, filter: string): readonly Selected[] {
+function selectWorkloads(device: DeviceInfo, { filter, full }: BenchOptions): readonly Selected[] {
   const selected = QUESTIONS.map((question) => ({
     question,
-    workloads: question.workloads(device).filter(({ name }) => `${question.name} ${name}`.includes(filter)),
+    workloads: question.workloads(device, { full }).filter(({ name }) => `${question.name} ${name}`.includes(filter)),
   })).filter(({ workloads }) => workloads.length > 0);
   if (selected.length === 0) {
     const names = QUESTIONS.map(({ name }) => name).join(", ");
@@ -101,18 +89,23 @@ function selectWorkloads(device: DeviceInfo, filter: string): readonly Selected[
 async function measure(
   selected: readonly Selected[],
   ceilings: Ceilings | null,
-  options: Options,
+  options: BenchOptions,
 ): Promise<Found> {
-  const found: Found = { results: [], failures: [] };
+  const found: Found = { results: [], failures: [], peerFailures: [] };
   for (const { question, workloads } of selected) {
     console.log(`\n${question.name}: ${question.asks}`);
     for (const workload of workloads) {
       const name = `${question.name} ${workload.name}`;
       console.log(`  ${workload.name}   ${workload.shapes}`);
       try {
-        const results = await measureWorkload(question, workload, { ceilings, options });
-        for (const result of results) console.log(formatResult(result));
-        found.results.push(...results);
+        await withBuilt(workload, async (built) => {
+          if (ceilings === null) {
+            console.log(`    verified  ${built.contenders.map(({ name }) => name).join(", ")}`);
+          } else {
+            await measureContenders({ question, workload, ceilings }, built, options, found);
+          }
+          if (options.peers) await measurePeers({ question, workload, ceilings }, built, options, found);
+        });
       } catch (error) {
         // One wrong or unaffordable workload says nothing about the others.
         const message = error instanceof Error ? error.message : String(error);
@@ -124,19 +117,58 @@ async function measure(
   return found;
 }
 
-function measureWorkload(
-  question: Question,
-  workload: Workload,
-  { ceilings, options: { rounds, turnMs } }: { readonly ceilings: Ceilings | null; readonly options: Options },
-): Promise<readonly BenchResult[]> {
-  return withBuilt(workload, async ({ contenders }) => {
-    if (ceilings === null) {
-      console.log(`    verified  ${contenders.map(({ name }) => name).join(", ")}`);
-      return [];
+interface Place {
+  readonly question: Question;
+  readonly workload: Workload;
+  /** Null where nothing is timed. */
+  readonly ceilings: Ceilings | null;
+}
+
+/** Times the contenders of a workload in turns. */
+async function measureContenders(
+  place: Place & { readonly ceilings: Ceilings },
+  { contenders }: Built,
+  { rounds, turnMs }: BenchOptions,
+  { results }: Found,
+): Promise<void> {
+  const timings = await timeInTurns(contenders.map((each) => entrantOf(each, place.ceilings)), { rounds, turnMs });
+  const { liveBytes, pooledBytes, scratchBytes } = memory();
+  const heldBytes = liveBytes + pooledBytes + scratchBytes;
+  for (const contender of contenders) {
+    const result = { ...resultOf({ ...place, contender, timings }), heldBytes };
+    console.log(formatResult(result));
+    results.push(result);
+  }
+}
+
+/** Checks each peer, and times it in turns with the contender whose work it can do. */
+async function measurePeers(
+  place: Place,
+  { contenders, peers = [] }: Built,
+  { rounds, turnMs }: BenchOptions,
+  { results, peerFailures }: Found,
+): Promise<void> {
+  const { question, workload, ceilings } = place;
+  const timing = ceilings === null ? null : { rounds, turnMs, waitMs: ceilings.waitMs, patienceMs: PEER_PATIENCE_MS };
+  for (const work of peers) {
+    const contender = contenders.find(({ name }) => name === work.contender)!;
+    const name = `${question.name} ${workload.name}, ${contender.name}`;
+    for (const peer of PEERS) {
+      const outcome = await measurePeer(peer, work, contender, timing);
+      for (const { form, reason } of outcome.failures) {
+        console.log(`      ${peerTitle(peer)}, ${form}: ${reason}`);
+        peerFailures.push({ name, peer: peerTitle(peer), form, reason });
+      }
+      if (outcome.form === null) continue;
+      if (ceilings === null) {
+        console.log(`      ${peerTitle(peer)}, ${outcome.form}: verified, ${contender.name}`);
+        continue;
+      }
+      const result = peerResultOf(outcome, { question, workload, ceilings, contender });
+      console.log(formatResult(result));
+      results.push(result);
     }
-    const timings = await timeInTurns(contenders, { rounds, turnMs, waitMs: ceilings.waitMs });
-    return contenders.map((contender) => resultOf({ question, workload, contender, timings, ceilings }));
-  });
+  }
 }
 
 function printMachine({ adapter, software }: DeviceInfo, ceilings: Ceilings | null): void {
@@ -151,6 +183,13 @@ function printMachine({ adapter, software }: DeviceInfo, ceilings: Ceilings | nu
   console.log(`wait      ${formatMs(waitMs)} on an idle device, once a turn, subtracted`);
 }
 
+function printWorkloads(selected: readonly Selected[]): void {
+  for (const { question, workloads } of selected) {
+    console.log(`${question.name}: ${question.asks}`);
+    for (const { name, shapes } of workloads) console.log(`  ${name}   ${shapes}`);
+  }
+}
+
 function runtimeName(): string {
   return `Deno ${Deno.version.deno}, ${Deno.build.os} ${Deno.build.arch}`;
 }
@@ -161,7 +200,8 @@ async function main(): Promise<void> {
   // Before an hour of measuring, not after it.
   const before = options.against === null ? null : await readRun(options.against);
   const device = await init();
-  const selected = selectWorkloads(device, options.filter);
+  const selected = selectWorkloads(device, options);
+  if (options.list) return printWorkloads(selected);
   const ceilings = options.verify ? null : await measureCeilings(device);
   printMachine(device, ceilings);
   const found = await measure(selected, ceilings, options);
@@ -175,6 +215,8 @@ async function main(): Promise<void> {
       ceilings,
       ...found,
     };
+    const summary = formatSummary(run);
+    if (summary !== "") console.log(`\n${summary}`);
     if (before !== null) console.log(`\n${compareRuns(run, before)}`);
     if (options.json !== null) {
       const path = resultPath(options.json, run);

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { type DeviceInfo, jit, key, matmul, read, realize, type Tensor, uniform } from "../mod.ts";
+import { type DeviceInfo, type HostData, jit, key, matmul, read, realize, type Tensor, uniform } from "../mod.ts";
 import { registerBenches } from "./deno_bench.ts";
 import type { Built, Question, Workload } from "./harness.ts";
+import { floats } from "./peers/task.ts";
 import { expectClose, hostProductRow, sampleRows } from "./verify.ts";
 
 /** A product [B, M, K] x [B, K, N], its operands stored as they are or transposed. */
@@ -22,6 +23,7 @@ const SOFTWARE: readonly Product[] = [
   { m: 256, k: 256, n: 256 },
   { m: 512, k: 512, n: 512 },
   { m: 1024, k: 1024, n: 1024 },
+  { m: 2048, k: 2048, n: 2048 },
   { m: 511, k: 509, n: 513 },
   { m: 512, k: 512, n: 512, transposeA: true },
   { m: 512, k: 512, n: 512, transposeB: true },
@@ -65,8 +67,7 @@ function build(product: Product): Built {
   const options = { ...(transposeA ? { transposeA } : {}), ...(transposeB ? { transposeB } : {}) };
   const multiply = jit((a: Tensor, b: Tensor) => matmul(a, b, options), { name: "matmul" });
 
-  async function verify(): Promise<void> {
-    const { a, b, product } = await read({ ...inputs, product: multiply(inputs.a, inputs.b) });
+  function check(a: HostData, b: HostData, product: HostData): void {
     for (const layer of new Set([0, batch - 1])) {
       const [rowA, columnA] = transposeA ? [1, m] : [k, 1];
       const [rowB, columnB] = transposeB ? [1, k] : [n, 1];
@@ -81,7 +82,26 @@ function build(product: Product): Built {
   }
 
   const work = { flop: 2 * batch * m * k * n, bytes: 4 * batch * (m * k + k * n + m * n) };
-  return { contenders: [{ name: "matmul", work, run: () => multiply(inputs.a, inputs.b) }], inputs, verify };
+  return {
+    contenders: [{ name: "matmul", work, run: () => multiply(inputs.a, inputs.b) }],
+    inputs,
+    async verify() {
+      const { a, b, product } = await read({ ...inputs, product: multiply(inputs.a, inputs.b) });
+      check(a, b, product);
+    },
+    peers: [{
+      contender: "matmul",
+      task: { kind: "matmul", transposeA: transposeA === true, transposeB: transposeB === true },
+      async inputs() {
+        const { a, b } = await read(inputs);
+        return { a: floats(shapeA, a), b: floats(shapeB, b) };
+      },
+      async check({ product }) {
+        const { a, b } = await read(inputs);
+        check(a, b, product!);
+      },
+    }],
+  };
 }
 
 /** The question for `deno task bench`. */

@@ -5,6 +5,7 @@
  */
 import type { Ceilings } from "./ceilings.ts";
 import { formatCount, formatMs, formatNumber, formatRates, formatWork } from "./format.ts";
+import { type PeerOutcome, peerTitle } from "./peers/peers.ts";
 import { type Contender, median, type Question, timeRatio, type Timing, type Work, type Workload } from "./harness.ts";
 import type { BenchResult } from "./results.ts";
 
@@ -55,12 +56,32 @@ export function resultOf({ question, workload, contender, timings, ceilings }: M
   };
 }
 
+/** Sums up a peer's rounds. Its ratio is to this library's time in the same rounds. */
+export function peerResultOf(
+  { peer, form, timings }: PeerOutcome,
+  { question, workload, contender, ceilings }: Omit<Measured, "timings">,
+): BenchResult {
+  const title = peerTitle(peer);
+  const { ours, theirs } = timings!;
+  const pair = { ...contender, name: title, ratioTo: contender.name };
+  return {
+    ...resultOf({ question, workload, contender: pair, timings: [ours, theirs], ceilings }),
+    name: `${question.name} ${workload.name}, ${contender.name}, ${title}`,
+    // Those are of the other process.
+    allocations: 0,
+    peer: title,
+    versus: `${question.name} ${workload.name}, ${contender.name}`,
+    form: form!,
+  };
+}
+
 /** The line of a result below its workload. */
 export function formatResult(result: BenchResult): string {
-  const { name, medianMs, leastMs, mostMs, calls, rounds, ceiling, ratio, allocations, items, flop, bytes } = result;
+  const { name, medianMs, leastMs, mostMs, calls, rounds, ceiling, ratio, allocations, items, flop, bytes, form } =
+    result;
   const work: Work = { flop, bytes, ...(items === undefined ? {} : { items }) };
   return [
-    `    ${name.slice(name.lastIndexOf(", ") + 2).padEnd(24)}`,
+    `    ${(form === undefined ? name.slice(name.lastIndexOf(", ") + 2) : `  ${result.peer}, ${form}`).padEnd(24)}`,
     `${formatMs(medianMs)} (${formatMs(leastMs)} to ${formatMs(mostMs)})`.padEnd(34),
     formatWork(work),
     formatRates(work, medianMs),

@@ -36,6 +36,26 @@ export interface BenchResult {
   readonly ratio?: { readonly to: string; readonly times: number } | undefined;
   /** GPU buffers created while it was timed. */
   readonly allocations: number;
+  /** Bytes of all GPU buffers after the timing, idle ones included: the peak so far; absent for peers. */
+  readonly heldBytes?: number | undefined;
+  /** The library and backend, if it is not this one. */
+  readonly peer?: string | undefined;
+  /** Name of this library's result that a peer was timed in turns with. */
+  readonly versus?: string | undefined;
+  /** In which form a peer does the work, such as `jit`. */
+  readonly form?: string | undefined;
+}
+
+/** A peer that could not do the work of a contender, or not in one form. */
+export interface PeerFailure {
+  /** The contender's name in the results. */
+  readonly name: string;
+  /** The library and backend. */
+  readonly peer: string;
+  /** The form that failed. */
+  readonly form: string;
+  /** Its error, or how its result was wrong. */
+  readonly reason: string;
 }
 
 /** All measurements of a run and where they were taken. */
@@ -56,6 +76,8 @@ export interface BenchRun {
   readonly results: readonly BenchResult[];
   /** Workloads without a time, and why. */
   readonly failures: readonly { readonly name: string; readonly message: string }[];
+  /** What peers could not do. */
+  readonly peerFailures?: readonly PeerFailure[] | undefined;
 }
 
 const RESULT: z.ZodType<BenchResult> = z.object({
@@ -72,6 +94,10 @@ const RESULT: z.ZodType<BenchResult> = z.object({
   ceiling: z.object({ of: z.enum(["copy", "matmul"]), share: z.number() }),
   ratio: z.object({ to: z.string(), times: z.number() }).optional(),
   allocations: z.number(),
+  heldBytes: z.number().optional(),
+  peer: z.string().optional(),
+  versus: z.string().optional(),
+  form: z.string().optional(),
 });
 
 const RUN: z.ZodType<BenchRun> = z.object({
@@ -88,6 +114,8 @@ const RUN: z.ZodType<BenchRun> = z.object({
   }),
   results: z.array(RESULT),
   failures: z.array(z.object({ name: z.string(), message: z.string() })),
+  peerFailures: z.array(z.object({ name: z.string(), peer: z.string(), form: z.string(), reason: z.string() }))
+    .optional(),
 });
 
 /** Where `--json` writes: a path that ends in a slash is a folder, in which adapter and date name the file. */

@@ -6,6 +6,7 @@
 import { type DeviceInfo, grad, jit, key, mul, read, realize, softmax, sum, type Tensor, uniform } from "../mod.ts";
 import { registerBenches } from "./deno_bench.ts";
 import type { Built, Question } from "./harness.ts";
+import { floats } from "./peers/task.ts";
 import { expectClose } from "./verify.ts";
 
 interface Rows {
@@ -42,15 +43,17 @@ function build(size: Rows): Built {
     (x: Tensor, cotangent: Tensor) => grad((x: Tensor) => sum(mul(softmax(x), cotangent)))(x),
     { name: "softmax gradient" },
   );
+  /** The definition, from the inputs as they are on the device. */
+  async function expected(): Promise<ReturnType<typeof hostSoftmax>> {
+    const { x, cotangent } = await read(inputs);
+    return hostSoftmax(x, cotangent, size);
+  }
+
   async function verify(): Promise<void> {
-    const { x, cotangent, y, gradient } = await read({
-      ...inputs,
-      y: forward(inputs.x),
-      gradient: backward(inputs.x, inputs.cotangent),
-    });
-    const expected = hostSoftmax(x, cotangent, size);
-    expectClose("softmax", y, expected.y, columns);
-    expectClose("gradient of softmax", gradient, expected.gradient, columns);
+    const found = await read({ y: forward(inputs.x), gradient: backward(inputs.x, inputs.cotangent) });
+    const { y, gradient } = await expected();
+    expectClose("softmax", found.y, y, columns);
+    expectClose("gradient of softmax", found.gradient, gradient, columns);
   }
   // Traffic is what this is about; and how many operations an exp is, nobody agrees on.
   const elements = rows * columns;
@@ -69,6 +72,12 @@ function build(size: Rows): Built {
     ],
     inputs,
     verify,
+    peers: [{
+      contender: "forward",
+      task: { kind: "softmax" },
+      inputs: async () => ({ x: floats([rows, columns], (await read(inputs)).x) }),
+      check: async ({ y }) => expectClose("softmax", y!, (await expected()).y, columns),
+    }],
   };
 }
 

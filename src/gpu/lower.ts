@@ -5,16 +5,7 @@
  */
 import type { DType } from "../core/dtype.ts";
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
-import type {
-  AdapterTraits,
-  Code,
-  DispatchSpec,
-  Index,
-  KernelContext,
-  Lowering,
-  Operand,
-  TextureOperand,
-} from "../core/kernel.ts";
+import type { AdapterTraits, Code, DispatchSpec, KernelContext, Operand, TextureOperand } from "../core/kernel.ts";
 import { type Shape, sizeOf } from "../core/shape.ts";
 import { bytesPerElement } from "../core/dtype.ts";
 import { Emitter } from "./emit.ts";

@@ -36,12 +36,27 @@ export interface TileChoice {
   readonly lanesN: number;
 }
 
-/** Choices between kernels that compute the same, by what was measured on an adapter. */
+/** Size of a product: small below 2^22 multiply-adds, large from 2^27 on. */
+export type WorkClass = "small" | "medium" | "large";
+
+/** Rows of the result that one invocation owns on hardware adapters. */
+export type SharedRows = 2 | 4 | 8;
+
+/**
+ * Choices between kernels that compute the same, by what was measured on an adapter. What is absent is chosen by built-in
+ * rules.
+ */
 export interface KernelTuning {
   /** Multiply-adds from which the operands of a product are copied to textures first; Infinity never, 0 always. */
   readonly textureWork?: number;
-  /** Register tiles of products that read textures, by the class of their size (`matmulClass`). */
-  readonly textureTiles?: Readonly<Record<string, TileChoice>>;
+  /** The same for the products of `execute`. */
+  readonly expertTextureWork?: number;
+  /** Register tiles of products that read textures. */
+  readonly textureTiles?: Readonly<Partial<Record<WorkClass, TileChoice>>>;
+  /** Register tiles of products that read buffers, where the result is wide enough: right operand plain or transposed. */
+  readonly bufferTiles?: Readonly<Partial<Record<"plain" | "transposed", TileChoice>>>;
+  /** Height of the workgroup tiles of products on hardware adapters. */
+  readonly sharedRows?: Readonly<Partial<Record<WorkClass, SharedRows>>>;
 }
 
 /** How wide one expression is: `t` is the WGSL type of a value of the node's dtype, `b` the boolean of that width. */

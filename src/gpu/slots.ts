@@ -1,6 +1,6 @@
 /**
- * Which buffer holds which value: a value takes a whole slot from its first to its last use, and slots are reused.
- * Two live values never share one, so a dispatch never binds a buffer both for reading and for writing.
+ * Which buffer or texture holds which value: a value takes a whole slot from its first to its last use, and slots are
+ * reused. Two live values never share one, so a dispatch never binds a buffer both for reading and for writing.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Batched matrix product for hardware adapters: 256 lanes own a 64 x 64 tile; 16-deep slabs of both operands in 8.3 KiB of
- * workgroup memory. Edge tiles read clamped (valid) rows and columns and mask the store.
+ * Batched matrix product for hardware adapters: 256 lanes own a tile of 64 columns and 32, 64 or 128 rows; 16-deep slabs of
+ * both operands in 6.3, 8.3 or 12.4 KiB of workgroup memory. Edge tiles read clamped (valid) rows and columns and mask the store.
  *
  * @module
  */
@@ -11,7 +11,8 @@ import { SHARED_COLUMNS, sharedTile, sharedTileMemory } from "./tile.ts";
 /** Generates one batched product with tiles in workgroup memory. */
 export function hardwareMatmul(shape: MatmulShape, options: MatmulOptions): KernelText {
   const { m, n, k, layoutA, layoutB } = shape;
-  const rowsEach = 4, rows = 16 * rowsEach;
+  const { sharedRows: rowsEach = 4 } = options;
+  const rows = 16 * rowsEach;
   const { text, workgroups } = header(
     shape,
     options.splits ?? 1,

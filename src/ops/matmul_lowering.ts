@@ -7,8 +7,8 @@ import type { AdapterTraits, KernelContext, Lowering, Operand } from "../core/ke
 import { type Shape, sizeOf } from "../core/shape.ts";
 import { ceilDiv, dispatchKernelText, type Variant, variantOf } from "./kernel_text.ts";
 import { matmulKernel, matmulSplits, matmulSplitSum } from "./matmul_kernel.ts";
-import type { MatmulShape, MatmulTextures } from "./matmul_shape.ts";
-import { textureTile } from "./matmul_software.ts";
+import { matmulClass, type MatmulShape, type MatmulTextures } from "./matmul_shape.ts";
+import { storageTile, textureTile } from "./matmul_software.ts";
 import { textureMatrix, textureOf } from "./texture_matrix.ts";
 import { SHARED_COLUMNS } from "./tile.ts";
 
@@ -103,10 +103,14 @@ function build(kernel: KernelContext, attrs: MatmulAttrs): void {
   }`;
   const layouts = inner === 0 ? null : texturesFor(shape, adapter);
   const textures = layouts === null ? [] : [textureOf(kernel, a, layouts.a), textureOf(kernel, b, layouts.b)];
+  const { tuning = {} } = adapter;
+  const sharedRows = tuning.sharedRows?.[matmulClass(shape)];
   const text = matmulKernel(shape, {
     variant,
     splits,
-    ...(layouts && { textures: layouts, tile: textureTile(shape, adapter.tuning?.textureTiles) }),
+    tile: layouts ? textureTile(shape, tuning.textureTiles) : storageTile(shape, tuning.bufferTiles),
+    ...(layouts && { textures: layouts }),
+    ...(sharedRows && { sharedRows }),
   });
   function multiply(c: Operand): void {
     dispatchKernelText(kernel, label, text, layouts === null ? [a, b] : [], [c], textures);

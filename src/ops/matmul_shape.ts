@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { TileChoice } from "../core/kernel.ts";
+import type { SharedRows, TileChoice, WorkClass } from "../core/kernel.ts";
 import { ceilDiv, type KernelText, linearGrid, type Variant } from "./kernel_text.ts";
 import type { TextureMatrix } from "./texture_matrix.ts";
 
@@ -22,6 +22,15 @@ export interface MatmulShape {
   readonly layoutB: "N" | "T";
   /** Which operands carry the batch dimension; the other is shared by all batches. */
   readonly batched: "both" | "a" | "b";
+}
+
+/** Multiply-adds from which a product is of a class. */
+const MEDIUM_WORK = 2 ** 22, LARGE_WORK = 2 ** 27;
+
+/** Returns the class of a product, by what its kernel may cost to compile: larger register tiles take longer. */
+export function matmulClass({ batch, m, n, k }: MatmulShape): WorkClass {
+  const work = batch * m * n * k;
+  return work >= LARGE_WORK ? "large" : work >= MEDIUM_WORK ? "medium" : "small";
 }
 
 /** How the operands of a product lie in textures. */
@@ -43,6 +52,8 @@ export interface MatmulOptions {
   readonly variant: Variant;
   readonly splits?: number;
   readonly tile?: MatmulTile;
+  /** Hardware only: rows of the result that one invocation owns. */
+  readonly sharedRows?: SharedRows;
   /** Software only: operands are read from textures 0 and 1, not from inputs. */
   readonly textures?: MatmulTextures;
 }

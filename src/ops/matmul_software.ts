@@ -7,10 +7,11 @@
  *
  * @module
  */
-import type { TileChoice } from "../core/kernel.ts";
-import { ceilDiv, type KernelText, times } from "./kernel_text.ts";
+import type { KernelTuning, TileChoice } from "../core/kernel.ts";
+import { ceilDiv, type KernelText } from "./kernel_text.ts";
 import {
   header,
+  matmulClass,
   type MatmulOptions,
   type MatmulShape,
   type MatmulTextures,
@@ -18,6 +19,7 @@ import {
   OPERANDS,
 } from "./matmul_shape.ts";
 import { textureLine, type TextureMatrix } from "./texture_matrix.ts";
+import { forEachRow } from "./tile_store.ts";
 import { registerTile, type TileOperand } from "./tile.ts";
 
 /** Lanes of a software workgroup: one SIMD group of llvmpipe. */
@@ -43,23 +45,15 @@ function fitted(shape: MatmulShape, most: TileChoice, leastRows: number): TileCh
 /**
  * Returns the register tile that measured best on llvmpipe for operands in buffers: 16 x 16 where B is read along its
  * columns, 16 x 8 where B is transposed (its loads are spread over the columns), smaller where the product is.
+ *
+ * @param choices Tiles that replace these for wide products, as calibration found them.
  */
-export function storageTile(shape: MatmulShape): MatmulTile {
+export function storageTile(shape: MatmulShape, choices: KernelTuning["bufferTiles"] = {}): MatmulTile {
   const groups = ceilDiv(shape.n, 4);
-  const columns = shape.layoutB === "N" && groups >= 32 ? 4 : groups >= 16 ? 2 : 1;
-  return { ...fitted(shape, { rows: 16, columns, lanesN: LANES }, 1), order: "columns" };
-}
-
-/** Size of a product by what its kernel may cost to compile: larger register tiles take longer. */
-export type MatmulClass = "small" | "medium" | "large";
-
-/** Multiply-adds from which a product is of a class. */
-const MEDIUM_WORK = 2 ** 22, LARGE_WORK = 2 ** 27;
-
-/** Returns the class of a product. */
-export function matmulClass({ batch, m, n, k }: MatmulShape): MatmulClass {
-  const work = batch * m * n * k;
-  return work >= LARGE_WORK ? "large" : work >= MEDIUM_WORK ? "medium" : "small";
+  const [form, wide] = shape.layoutB === "N" ? ["plain", 32] as const : ["transposed", 16] as const;
+  const columns = groups >= wide && form === "plain" ? 4 : groups >= 16 ? 2 : 1;
+  const chosen = groups >= wide ? choices[form] : undefined;
+  return { ...fitted(shape, chosen ?? { rows: 16, columns, lanesN: LANES }, 1), order: "columns" };
 }
 
 /** Rows a tile is a multiple of where a texel of a transposed left operand holds that many. */
@@ -77,7 +71,7 @@ const TEXTURE_TILES = {
  *
  * @param choices Tiles by class that replace the built-in ones, as calibration found them.
  */
-export function textureTile(shape: MatmulShape, choices: Readonly<Record<string, TileChoice>> = {}): MatmulTile {
+export function textureTile(shape: MatmulShape, choices: KernelTuning["textureTiles"] = {}): MatmulTile {
   const size = matmulClass(shape);
   return { ...fitted(shape, choices[size] ?? TEXTURE_TILES[size], ROWS_OF_A_TEXEL), order: "rows" };
 }
@@ -99,21 +93,21 @@ export function softwareMatmul(shape: MatmulShape, options: MatmulOptions): Kern
   let body = `${text}let m0 = (tm * ${lanesM}u + lane / ${lanesN}u) * ${rows}u;\n` +
     `let n0 = tn * ${columns * 4 * lanesN}u + (lane % ${lanesN}u) * 4u;\n` + a.text + b.text +
     registerTile({ name: "c", rows, columns, start: "first", end: "last", step, a: a.operand, b: b.operand });
-  const put = (r: number, c: number): string => {
+  const put = (row: string, c: number, value: string): string => {
     const column = `n0 + ${c * 4 * lanesN}u`;
-    const at = `c0 + (m0 + ${r}u) * ${n}u + ${column}`;
+    const at = `c0 + (m0 + ${row}) * ${n}u + ${column}`;
     if (n % 4 === 0) {
-      const store = `st0v(${at}, c_${r}_${c});`;
+      const store = `st0v(${at}, ${value});`;
       return edgeN ? `if (${column} < ${n}u) { ${store} }\n` : `${store}\n`;
     }
     return ["x", "y", "z", "w"].map((part, j) =>
-      `if (${column} + ${j}u < ${n}u) { st0(${at} + ${j}u, c_${r}_${c}.${part}); }\n`
+      `if (${column} + ${j}u < ${n}u) { st0(${at} + ${j}u, ${value}.${part}); }\n`
     )
       .join("");
   };
-  body += times(rows, (r) => {
-    const stores = times(columns, (c) => put(r, c));
-    return edgeM ? `if (m0 + ${r}u < ${m}u) {\n${stores}}\n` : stores;
+  body += forEachRow({ name: "c", rows, columns }, (row, accumulators) => {
+    const stores = accumulators.map((value, c) => put(row, c, value)).join("");
+    return edgeM ? `if (m0 + ${row} < ${m}u) {\n${stores}}\n` : stores;
   });
   return { ...OPERANDS, preludes: "", body, workgroupSize: [LANES, 1, 1], workgroups };
 }

@@ -11,7 +11,7 @@
  * @module
  */
 import type { KernelContext, Operand, TextureOperand } from "../core/kernel.ts";
-import { ceilDiv, COMPONENTS, dispatchKernelText, type KernelText, linearGrid } from "./kernel_text.ts";
+import { ceilDiv, COMPONENTS, dispatchKernelText, type KernelText, linearGrid, times } from "./kernel_text.ts";
 
 /** How a batch of matrices lies in a texture. */
 export interface TextureMatrix {
@@ -56,12 +56,23 @@ export function textureMatrix(
   const lines = ceilDiv(rows, 4) * 4;
   const stripe = texels + (texels % CROWDED_TEXELS === 0 ? PADDING_TEXELS : 0);
   const total = batch * lines;
-  const most = batch === 1 ? Math.floor(side / STRIPE_LINES) * STRIPE_LINES : Math.floor(side / lines) * lines;
+  // One line and one texel are left for textureSize() to add.
+  const unit = batch === 1 ? STRIPE_LINES : lines;
+  const most = Math.floor((side - 1) / unit) * unit;
   if (most === 0) return null;
   const height = Math.min(total, most);
   const stripes = ceilDiv(total, height);
-  if (stripes * stripe > side || stripes * stripe * height > MAX_TEXELS) return null;
+  if (stripes * stripe >= side || stripes * stripe * height > MAX_TEXELS) return null;
   return { batch, rows, columns, texels, lines, stripe, height, stripes };
+}
+
+/**
+ * Size of the texture. No side is a power of two: llvmpipe compiles a kernel once for textures whose sides are and once for
+ * those whose sides are not, which takes longer than a kernel runs.
+ */
+function textureSize({ stripe, stripes, height }: TextureMatrix): { readonly width: number; readonly height: number } {
+  const unlike = (length: number) => (length & (length - 1)) === 0 ? length + 1 : length;
+  return { width: unlike(stripe * stripes), height: unlike(height) };
 }
 
 /** Where a line is, as u32 expressions: the texel its row starts at, and its line in the stripe. */
@@ -71,27 +82,33 @@ export function textureLine({ stripe, height, stripes }: TextureMatrix, line: st
     : { x: `((${line}) / ${height}u * ${stripe}u)`, y: `((${line}) % ${height}u)` };
 }
 
+/** Texels one invocation copies where rows are a multiple of them: a line of the cache. */
+const TEXELS_EACH = 4;
+
 /** Copies a batch of matrices to a texture: input `a`, texture 0. */
 export function textureFill(matrix: TextureMatrix): KernelText {
   const { batch, rows, columns, texels, lines } = matrix;
-  const count = batch * lines * texels;
+  const each = texels % TEXELS_EACH === 0 ? TEXELS_EACH : 1;
+  const count = batch * lines * texels / each;
   const perGroup = count < 8192 ? 8 : 64;
   const grid = linearGrid(ceilDiv(count, perGroup), "group");
+  const { x, y } = textureLine(matrix, "line");
   const load = columns % 4 === 0
     ? "value = ld0v(at);\n"
     : COMPONENTS.map((part, j) => `if (q * 4u + ${j}u < ${columns}u) { value.${part} = ld0(at + ${j}u); }\n`).join("");
-  const { x, y } = textureLine(matrix, "line");
+  const isPadded = lines !== rows;
+  const copy = (i: number): string =>
+    `{\nlet q = first + ${i}u;\nlet at = row * ${columns}u + q * 4u;\nvar value = vec4<f32>();\n` +
+    (isPadded ? `if (line % ${lines}u < ${rows}u) {\n${load}}\n` : load) +
+    "tw0v(x + q, y, value);\n}\n";
   return {
     inputs: [{ name: "a", kind: "f32" }],
     outputs: [],
     preludes: "",
     body: `${grid.text}let item = group * ${perGroup}u + lane;\nif (item >= ${count}u) { return; }\n` +
-      `let q = item % ${texels}u;\nlet line = item / ${texels}u;\nvar value = vec4<f32>();\n` +
-      (lines === rows
-        ? `let at = line * ${columns}u + q * 4u;\n${load}`
-        : `let row = line % ${lines}u;\nlet at = (line / ${lines}u * ${rows}u + row) * ${columns}u + q * 4u;\n` +
-          `if (row < ${rows}u) {\n${load}}\n`) +
-      `tw0v(${x} + q, ${y}, value);\n`,
+      `let first = item % ${texels / each}u * ${each}u;\nlet line = item / ${texels / each}u;\n` +
+      `let row = ${isPadded ? `line / ${lines}u * ${rows}u + line % ${lines}u` : "line"};\n` +
+      `let x = ${x};\nlet y = ${y};\n${times(each, copy)}`,
     workgroupSize: [perGroup, 1, 1],
     workgroups: grid.workgroups,
   };
@@ -102,9 +119,9 @@ export function textureToFill(
   kernel: KernelContext,
   operand: Operand,
   layout: string,
-  { stripe, stripes, height }: TextureMatrix,
+  matrix: TextureMatrix,
 ): TextureOperand {
-  return kernel.texture(operand, layout, { width: stripe * stripes, height }).texture;
+  return kernel.texture(operand, layout, textureSize(matrix)).texture;
 }
 
 /** Name of a layout: equal ones hold the same matrices at the same places. */
@@ -114,10 +131,8 @@ export function layoutName({ batch, rows, columns }: TextureMatrix): string {
 
 /** A texture that holds an operand, filled here unless another kernel of the program has done so. */
 export function textureOf(kernel: KernelContext, operand: Operand, matrix: TextureMatrix): TextureOperand {
-  const { stripe, stripes, height } = matrix;
-  const size = { width: stripe * stripes, height };
   const name = layoutName(matrix);
-  const { texture, isNew } = kernel.texture(operand, name, size);
+  const { texture, isNew } = kernel.texture(operand, name, textureSize(matrix));
   if (isNew) dispatchKernelText(kernel, `to texture ${name}`, textureFill(matrix), [operand], [], [texture]);
   return texture;
 }

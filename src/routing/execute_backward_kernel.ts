@@ -1,5 +1,6 @@
 /**
- * Kernel of the experts' backward pass to tokens and weights, in one dispatch over the forward's blocks.
+ * Kernels of the experts' backward pass to tokens and weights: one dispatch over the forward's blocks, or two that read
+ * their operands from textures.
  *
  *   dh = dOut[token] downᵀ    dWeight = h·dh + downBias·dOut    dz = weight dh act'(z), and the gate's likewise
  *   dx = dz upᵀ (+ dg gateᵀ)  innerWeighted = weight h, which the gradient of `down` multiplies by dOut
@@ -13,7 +14,14 @@
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
 import { textureLine, type TextureMatrix } from "../ops/texture_matrix.ts";
-import { type BlockProduct, type Columns, ExpertBlock, PLAN, softwareBlockRows } from "./execute_block.ts";
+import {
+  type BlockProduct,
+  type Columns,
+  ExpertBlock,
+  PLAN,
+  softwareBlockRows,
+  textureBlock,
+} from "./execute_block.ts";
 import { clearRow } from "./execute_forward_kernel.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
 import { type ExecuteTextures, texelOf } from "./execute_textures.ts";
@@ -82,7 +90,7 @@ export function backwardKernel(
  * and weight · h to texture 3 as well, where {@linkcode hiddenFromTextures} and the gradients of parameters read them.
  */
 export function innerFromTextures(shape: ExpertShape, textures: ExecuteTextures): KernelText {
-  const block = blockOf(shape, "software");
+  const block = textureBlock(shape);
   return block.kernel({
     inputs: BACKWARD_INPUTS,
     outputs: OUTPUTS,
@@ -101,7 +109,7 @@ export function hiddenFromTextures(
   { target, textures }: { readonly target: "token" | "assignment"; readonly textures: ExecuteTextures },
 ): KernelText {
   const { width } = shape;
-  const block = new ExpertBlock(shape, "software", softwareBlockRows(shape), width);
+  const block = textureBlock(shape, width);
   return block.kernel({
     inputs: BACKWARD_INPUTS,
     outputs: OUTPUTS,

@@ -141,12 +141,14 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> {
   /**
    * @param rows BM.
    * @param tiledWidth Columns that are cut over workgroups; left out, a workgroup walks all columns.
+   * @param mostGroups Groups of four columns that a software lane owns at most, 2 by default.
    */
   constructor(
     readonly shape: Shape,
     readonly variant: Variant,
     readonly rows: number,
     readonly tiledWidth?: number,
+    readonly mostGroups: number = 2,
   ) {
     const isSoftware = variant === "software";
     this.size = isSoftware ? SOFTWARE_LANES : 256;
@@ -274,11 +276,12 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> {
   }
 
   /**
-   * Column groups of a software lane. Four instead of two run the forward about 10 % faster but compile in 5.8 s instead
-   * of 2.1 s on llvmpipe; one instead of two costs a third of the speed.
+   * Column groups of a software lane. Four instead of two run the fused forward about 10 % faster but compile in 5.8 s
+   * instead of 2.1 s on llvmpipe; one instead of two costs a third of the speed.
    */
   #groups(width: number): number {
-    return this.variant === "software" && width > 32 ? 2 : 1;
+    if (this.variant === "hardware") return 1;
+    return width > 64 ? this.mostGroups : width > 32 ? 2 : 1;
   }
 
   #tileWidth(width: number): number {
@@ -437,4 +440,18 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> {
 /** First column of a lane's group `c`. */
 function columnOf(c: number): string {
   return c === 0 ? "n0" : `(n0 + ${c * 4 * SOFTWARE_LANES}u)`;
+}
+
+/** Multiply-adds of a product from which a wider tile repays twice the time to compile it. */
+const WIDE_WORK = 2 ** 26;
+
+/**
+ * The block of kernels that read textures. They hold one product each (a gated one two), so wider tiles than those of the
+ * fused kernels are still quick to compile.
+ *
+ * @param tiledWidth Columns that are cut over workgroups; left out, a workgroup walks all columns.
+ */
+export function textureBlock(shape: ExpertShape, tiledWidth?: number): ExpertBlock {
+  const mostGroups = shape.assignments * shape.width * shape.inner >= WIDE_WORK ? 4 : 2;
+  return new ExpertBlock(shape, "software", softwareBlockRows(shape), tiledWidth, mostGroups);
 }

@@ -113,7 +113,7 @@ function dispatchFromTextures(
   const upMatrix = textureOf(kernel, up, textures.up);
   const gateMatrix = gate ? textureOf(kernel, gate, textures.up) : null;
   const innerRows = textureToFill(kernel, z, "activated", textures.inner);
-  const upText = upFromTextures(shape, options, textures);
+  const upText = upFromTextures(shape, textures);
   dispatchKernelText(kernel, `experts up ${label}`, upText, inputs, [null, z], [
     tokens,
     upMatrix,

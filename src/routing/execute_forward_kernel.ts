@@ -6,15 +6,24 @@
  *
  * Fused: a workgroup computes h of its block, keeps it on chip where BM · F numbers fit (in a scratch buffer otherwise)
  * and goes on to the second product: gather, both products, activation, weighting and scatter in one dispatch. Pair: two
- * dispatches cut their columns over more workgroups. Where a token has one expert, y is its row of the result, and the
- * same dispatch clears the rows of tokens without one; otherwise y goes to its assignment's row, and `execute_combine.ts`
- * adds each token's rows. What a block is stands in `execute_block.ts`.
+ * dispatches cut their columns over more workgroups. On software adapters, where a texture is far cheaper to read than a
+ * buffer, the pair reads tokens and matrices from textures and hands h over in one.
+ * Where a token has one expert, y is its row of the result, and the same dispatch clears the rows of tokens without one;
+ * otherwise y goes to its assignment's row, and `execute_combine.ts` adds each token's rows. What a block is stands in
+ * `execute_block.ts`.
  *
  * @module
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
 import { textureLine } from "../ops/texture_matrix.ts";
-import { type BlockProduct, type BlockShape, type Columns, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
+import {
+  type BlockProduct,
+  type BlockShape,
+  type Columns,
+  ExpertBlock,
+  softwareBlockRows,
+  textureBlock,
+} from "./execute_block.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
 import { type ExecuteTextures, texelOf } from "./execute_textures.ts";
 
@@ -152,11 +161,11 @@ const READ_BACK = "rd1";
  * First dispatch of the pair with operands in textures: z, and h into the texture that {@linkcode downFromTextures} reads.
  * h is computed from z by a rolled loop, as in {@linkcode fusedForward}; where z is not kept, it goes to scratch.
  */
-export function upFromTextures(shape: ExpertShape, options: ForwardOptions, textures: ExecuteTextures): KernelText {
+export function upFromTextures(shape: ExpertShape, textures: ExecuteTextures): KernelText {
   const { inner, body } = shape;
   const isGated = body === "glu";
   const span = isGated ? 2 * inner : inner;
-  const block = pairBlock(shape, options.variant, inner);
+  const block = textureBlock(shape, inner);
   function half(columns: Columns, name: string, matrix: "up" | "gate", offset: number): string {
     const bias = matrix === "gate" || !isGated ? (isGated ? LOAD.gateBias : LOAD.upBias) : LOAD.upBias;
     return block.product({
@@ -194,7 +203,7 @@ export function upFromTextures(shape: ExpertShape, options: ForwardOptions, text
 
 /** Second dispatch of the pair with operands in textures 0 (h) and 1 (down). */
 export function downFromTextures(shape: ExpertShape, options: ForwardOptions, textures: ExecuteTextures): KernelText {
-  const block = pairBlock(shape, options.variant, shape.width);
+  const block = textureBlock(shape, shape.width);
   return block.kernel({
     inputs: FORWARD_INPUTS,
     outputs: OUTPUTS,

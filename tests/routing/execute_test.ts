@@ -185,9 +185,20 @@ gpuTest("execute() has right kernels for GPUs, forward and backward", async () =
 gpuTest("execute() has right kernels with operands in textures, forward and backward", async () => {
   for (const name of KERNEL_CASES) {
     // Small enough that some operands take several stripes.
-    const textureSide = name.includes("gated") ? 128 : 16384;
+    const textureSide = name.includes("gated") ? 129 : 16384;
     await withAdapterClass("software with textures", () => expectLikeOracle(name, CASES[name]!), { textureSide });
   }
+});
+
+gpuTest("execute() fills each texture once for its forward and backward pass", async () => {
+  await withAdapterClass("software with textures", async () => {
+    const one = CASES["k = 2 with dropped choices, gated"]!;
+    const { hidden, weight, params } = caseTensors(one, drawValues(one));
+    const step = jit(grad((own: ExpertParams, x: Tensor) => sum(run(one, { hidden: x, weight, params: own }))));
+    const printed = String(await step.program(params, hidden));
+    // Tokens, the cotangent of the result, and three matrices; inner rows are written where they are read later.
+    assertEquals(printed.match(/ to texture /g)?.length, 5, printed);
+  });
 });
 
 gpuTest("execute() has right kernels where workgroup memory is small", async () => {

@@ -31,6 +31,8 @@ export interface Contender {
   run(): unknown;
   /** Whether `run` is asynchronous and its waiting, such as a read, belongs to the work: it is not subtracted then. */
   readonly waits?: boolean;
+  /** Bytes of memory that a call needs, temporaries included, where the question is about memory too. */
+  readonly plannedBytes?: number;
   /** Name of the contender whose time this one's is compared with, if there is one. */
   readonly ratioTo?: string;
 }

@@ -3,8 +3,10 @@
  *
  * @module
  */
-import { type DeviceInfo, expectNoProblems, init, memory, SwitchyardError } from "../mod.ts";
+import { calibrate, type DeviceInfo, expectNoProblems, init, memory, SwitchyardError } from "../mod.ts";
+import { formatDecision } from "../src/calibrate/mod.ts";
 import { attentionQuestion } from "./attention_bench.ts";
+import { calibrationQuestion } from "./calibration_bench.ts";
 import { type Ceilings, measureCeilings } from "./ceilings.ts";
 import { decodeQuestion } from "./decode_bench.ts";
 import { elementwiseChainQuestion } from "./elementwise_chain_bench.ts";
@@ -18,6 +20,7 @@ import { moeLayerQuestion } from "./moe_layer_bench.ts";
 import { type BenchOptions, HELP, readOptions } from "./options.ts";
 import { measurePeer, PEERS, peerTitle } from "./peers/peers.ts";
 import { planQuestion } from "./plan_bench.ts";
+import { precisionQuestion } from "./precision_bench.ts";
 import { formatResult, peerResultOf, resultOf } from "./report.ts";
 import {
   type BenchResult,
@@ -54,8 +57,10 @@ const QUESTIONS: readonly Question[] = [
   mlpStepQuestion,
   transformerStepQuestion,
   trainStepQuestion,
+  precisionQuestion,
   decodeQuestion,
   startQuestion,
+  calibrationQuestion,
 ];
 
 /** Peers take this long for one call where ours takes a few: their rounds end early, after three at least. */
@@ -171,9 +176,10 @@ async function measurePeers(
   }
 }
 
-function printMachine({ adapter, software }: DeviceInfo, ceilings: Ceilings | null): void {
+function printMachine({ adapter, software, calibration }: DeviceInfo, ceilings: Ceilings | null): void {
   console.log(`adapter   ${adapter}${software ? " (software)" : ""}`);
   console.log(`runtime   ${runtimeName()}, ${navigator.hardwareConcurrency} processors`);
+  console.log(`kernels   ${calibration === null ? "built-in choices" : `calibrated on ${calibration.date}`}`);
   if (ceilings === null) return;
   const { copyGBps, matmulGflops, matmulSize, waitMs } = ceilings;
   console.log(
@@ -190,6 +196,18 @@ function printWorkloads(selected: readonly Selected[]): void {
   }
 }
 
+/** Measures which kernels to use here from now on, and prints decisions as they are made. */
+async function runCalibration(device: DeviceInfo, { rounds, filter: only }: BenchOptions): Promise<void> {
+  printMachine(device, null);
+  const { path, changed } = await calibrate({
+    rounds,
+    only,
+    onDecision: (decision) => console.log(formatDecision(decision)),
+  });
+  const count = changed.length === 0 ? "no choice differs" : `${changed.length} differ: ${changed.join(", ")}`;
+  console.log(`\n${count} from the built-in ones\nwritten to ${path}`);
+}
+
 function runtimeName(): string {
   return `Deno ${Deno.version.deno}, ${Deno.build.os} ${Deno.build.arch}`;
 }
@@ -200,6 +218,7 @@ async function main(): Promise<void> {
   // Before an hour of measuring, not after it.
   const before = options.against === null ? null : await readRun(options.against);
   const device = await init();
+  if (options.calibrate) return await runCalibration(device, options);
   const selected = selectWorkloads(device, options);
   if (options.list) return printWorkloads(selected);
   const ceilings = options.verify ? null : await measureCeilings(device);

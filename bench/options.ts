@@ -14,6 +14,8 @@ export const HELP = `deno task bench [options]
   --peers         time jax-js and TensorFlow.js in turns with this library (fetches their packages)
   --rounds N      turns of each contender, 7 by default
   --turn-ms N     least milliseconds of a turn, 150 by default
+  --calibrate     measure which kernels are fastest here and keep the choices for later processes (minutes);
+                  with --filter only choices whose name contains TEXT
   --verify        check results, time nothing
   --json FILE     write the results; with a folder (ending in /) adapter and date name the file
   --against FILE  compare with results written before, worst first
@@ -33,6 +35,8 @@ export interface BenchOptions {
   readonly rounds: number;
   /** Least milliseconds of a turn. */
   readonly turnMs: number;
+  /** Whether to choose kernels instead of measuring. */
+  readonly calibrate: boolean;
   /** Whether to check results alone. */
   readonly verify: boolean;
   /** Where to write results. */
@@ -51,7 +55,7 @@ export function readOptions(args: readonly string[]): BenchOptions | null {
   const problems: OptionProblem[] = [];
   const parsed = parseArgs([...args], {
     string: ["filter", "rounds", "turn-ms", "json", "against"],
-    boolean: ["verify", "help", "list", "full", "peers"],
+    boolean: ["verify", "help", "list", "full", "peers", "calibrate"],
     unknown(argument: string) {
       problems.push([argument, "given", "unknown option; --help lists the options"]);
       return false;
@@ -70,6 +74,6 @@ export function readOptions(args: readonly string[]): BenchOptions | null {
   }
   expectNoProblems("a bench run", problems);
   if (parsed.help) return null;
-  const { filter = "", json = null, against = null, verify, list, full, peers } = parsed;
-  return { filter, list, full, peers, rounds, turnMs, verify, json, against };
+  const { filter = "", json = null, against = null, verify, list, full, peers, calibrate } = parsed;
+  return { filter, list, full, peers, calibrate, rounds, turnMs, verify, json, against };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Ceilings } from "./ceilings.ts";
-import { formatCount, formatMs, formatNumber, formatRates, formatWork } from "./format.ts";
+import { formatCount, formatMs, formatNumber, formatRates, formatUnits, formatWork } from "./format.ts";
 import { type PeerOutcome, peerTitle } from "./peers/peers.ts";
 import { type Contender, median, type Question, timeRatio, type Timing, type Work, type Workload } from "./harness.ts";
 import type { BenchResult } from "./results.ts";
@@ -39,12 +39,14 @@ export function resultOf({ question, workload, contender, timings, ceilings }: M
   const baseline = timings.find((each) => each.contender === contender.ratioTo);
   const medianMs = median(timing.callMs);
   const { flop, bytes, items } = contender.work;
+  const { plannedBytes } = contender;
   return {
     name: `${question.name} ${workload.name}, ${contender.name}`,
     shapes: workload.shapes,
     flop,
     bytes,
     ...(items === undefined ? {} : { items }),
+    ...(plannedBytes === undefined ? {} : { plannedBytes }),
     medianMs,
     leastMs: Math.min(...timing.callMs),
     mostMs: Math.max(...timing.callMs),
@@ -87,6 +89,7 @@ export function formatResult(result: BenchResult): string {
     formatRates(work, medianMs),
     `${formatNumber(100 * ceiling.share)} % of ${ceiling.of} ceiling`,
     `${rounds} x ${formatCount(calls, "call")}`,
+    ...(result.plannedBytes === undefined ? [] : [`${formatUnits(result.plannedBytes, "B")} planned`]),
     ...(allocations > 0 ? [formatCount(allocations, "new buffer")] : []),
     ...(ratio === undefined ? [] : [`${ratio.times.toFixed(2)}x the time of ${ratio.to}`]),
   ].join("  ");

@@ -20,6 +20,8 @@ export interface BenchResult {
   readonly bytes: number;
   /** What else a call's work is counted in. */
   readonly items?: { readonly name: string; readonly count: number } | undefined;
+  /** Bytes of memory that a call needs, temporaries included, where that was asked. */
+  readonly plannedBytes?: number | undefined;
   /** Milliseconds of a call, the median of the rounds. */
   readonly medianMs: number;
   /** Milliseconds of a call in the best round. */
@@ -86,6 +88,7 @@ const RESULT: z.ZodType<BenchResult> = z.object({
   flop: z.number(),
   bytes: z.number(),
   items: z.object({ name: z.string(), count: z.number() }).optional(),
+  plannedBytes: z.number().optional(),
   medianMs: z.number(),
   leastMs: z.number(),
   mostMs: z.number(),

@@ -27,7 +27,22 @@ export {
 } from "./adam.ts";
 export { clipByGlobalNorm, globalNorm } from "./clip.ts";
 export type { LeafMap } from "./leaves.ts";
+export {
+  fixedLossScale,
+  type LossScale,
+  lossScale,
+  type LossScaleMetrics,
+  type LossScaleOptions,
+  type LossScaleState,
+} from "./loss_scale.ts";
 export { freeze, masked } from "./mask.ts";
+export {
+  type FloatType,
+  isGateOrNorm,
+  mixedPrecision,
+  type MixedPrecisionOptions,
+  type PrecisionPolicy,
+} from "./mixed_precision.ts";
 export {
   addDecayedWeights,
   type CountState,
@@ -64,6 +79,7 @@ export {
   type StepMetrics,
   type TrainState,
   trainState,
+  type TrainStateOptions,
   type TrainStep,
   trainStep,
   type TrainStepOptions,

@@ -12,6 +12,17 @@ import { add } from "../ops/binary.ts";
 import { foldIn, split } from "../ops/random.ts";
 import { inMicroBatches } from "./accumulate.ts";
 import { callback, expectOptions, positiveCount } from "../ops/options.ts";
+import {
+  areFinite,
+  expectLossScale,
+  keptOrBefore,
+  type LossScale,
+  type LossScaleMetrics,
+  lossScaleMetrics,
+  type LossScaleState,
+  scaledLoss,
+  unscaled,
+} from "./loss_scale.ts";
 import { startCount } from "./scale.ts";
 import { applyUpdates, type GradientTransform, type OptimizerState } from "./transform.ts";
 
@@ -25,6 +36,8 @@ export interface TrainState<P> {
   readonly step: Tensor;
   /** Key of the run; it stays the same, and each step draws from it and its number. */
   readonly key: Key;
+  /** Factor of the loss; absent where it is not scaled. */
+  readonly lossScale?: LossScaleState;
 }
 
 /** Named values measured at a step, scalars or other tensors, in any tree. */
@@ -42,7 +55,7 @@ export interface StepContext {
 export interface Measurable<P> {
   /** Parameters before the step. */
   readonly params: P;
-  /** Gradients of the loss. */
+  /** Gradients of the loss; where it is scaled they are in f32, without its factor, and may not be finite. */
   readonly grads: P;
   /** What the optimizer made of them, about to be added. */
   readonly updates: P;
@@ -60,12 +73,24 @@ export interface TrainStepOptions<P, B, M extends Metrics, N extends Metrics> {
   readonly measure?: (step: Measurable<P>) => N;
   /** Advances what the optimizer does not train, such as a balancing bias, after the update. */
   readonly advance?: (params: P, metrics: M) => P;
-  /** `"finite"` finds the first op that makes a NaN or infinity, at the next read of metrics. Slow. */
+  /**
+   * Multiplies the loss while gradients are taken, for f16. A step whose gradients are not finite is skipped: parameters and
+   * optimizer stay as they were, the step counts, and its metrics say so. By default the loss is not scaled and no step
+   * is skipped.
+   */
+  readonly lossScale?: LossScale;
+  /**
+   * `"finite"` finds the first op that makes a NaN or infinity, at the next read of metrics, also where `lossScale` would
+   * skip the step. Slow.
+   */
   readonly check?: "finite";
 }
 
-/** Metrics of a step: the loss, those returned with it, and those measured. */
-export type StepMetrics<M extends Metrics, N extends Metrics> = { readonly loss: Tensor } & M & N;
+/** Metrics of a step: the loss, what became of its scaling if there is any, those returned with it, and those measured. */
+export type StepMetrics<M extends Metrics, N extends Metrics> =
+  & { readonly loss: Tensor; readonly lossScale?: LossScaleMetrics }
+  & M
+  & N;
 
 /** A compiled step. It takes over the buffers of the state it is given. */
 export type TrainStep<P, B, M extends Metrics = Metrics> = Jitted<
@@ -73,15 +98,31 @@ export type TrainStep<P, B, M extends Metrics = Metrics> = Jitted<
   readonly [state: TrainState<P>, metrics: M]
 >;
 
+/** What a state is made from. */
+export interface TrainStateOptions<P> {
+  /** Parameters of the model. */
+  readonly params: P;
+  /** The step's optimizer. */
+  readonly optimizer: GradientTransform;
+  /** Key of the run. */
+  readonly key: Key;
+  /** The step's loss scale, if it has one. */
+  readonly lossScale?: LossScale;
+}
+
 /**
  * The state before the first step.
  *
  * The first step takes over the parameters' buffers, so read them from the states that steps return.
  */
-export function trainState<P>(
-  { params, optimizer, key }: { readonly params: P; readonly optimizer: GradientTransform; readonly key: Key },
-): TrainState<P> {
-  return { params, optimizer: optimizer.init(params), step: startCount(), key };
+export function trainState<P>({ params, optimizer, key, lossScale }: TrainStateOptions<P>): TrainState<P> {
+  return {
+    params,
+    optimizer: optimizer.init(params),
+    step: startCount(),
+    key,
+    ...(lossScale === undefined ? {} : { lossScale: lossScale.init() }),
+  };
 }
 
 /**
@@ -120,34 +161,52 @@ export function trainStep<P, B, M extends Metrics = Record<never, never>, N exte
     microBatches: positiveCount.optional(),
     measure: callback.optional(),
     advance: callback.optional(),
+    lossScale: z.custom((value) => typeof (value as LossScale | null)?.next === "function", {
+      error: "must be a loss scale",
+    }).optional(),
     check: z.literal("finite", { error: 'must be "finite"' }).optional(),
   }, options);
-  const { loss, optimizer, microBatches = 1, measure, advance, check } = options;
+  const { loss, optimizer, microBatches = 1, measure, advance, lossScale, check } = options;
 
-  function gradients({ params, step, key }: TrainState<P>, batch: B): ValueAndGrad<P, M> {
+  /** Loss, metrics and gradients, the last of the scaled loss. */
+  function gradients(
+    { params, step, key, lossScale: scaling }: TrainState<P>,
+    batch: B,
+  ): ValueAndGrad<P, { readonly value: Tensor; readonly metrics: M }> {
     const stepKey = foldIn(key, step);
     const keys = microBatches === 1 ? [stepKey] : split(stepKey, microBatches);
     return inMicroBatches(microBatches, (params: P, part: B, i: number) =>
       valueAndGrad((params: P) => {
         const result = loss(params, part, { key: keys[i]!, step });
-        return isPair(result) ? result : [result, {} as M] as const;
+        const [value, metrics] = isPair(result) ? result : [result, {} as M] as const;
+        return [scaling === undefined ? value : scaledLoss(value, scaling), { value, metrics }] as const;
       })(params))(params, batch);
   }
 
   function trainStep(state: TrainState<P>, batch: B): readonly [TrainState<P>, StepMetrics<M, N>] {
-    const { params } = state;
-    const { value, aux, grads } = gradients(state, batch);
+    const { params, lossScale: scaling } = state;
+    expectLossScale(lossScale, scaling);
+    const { aux: { value, metrics }, grads: found } = gradients(state, batch);
+    const grads = scaling === undefined ? found : unscaled(found, scaling);
     const [updates, nextOptimizer] = optimizer.update(grads, state.optimizer, params);
     const trained = applyUpdates(params, updates);
     const measured = measure?.({ params, grads, updates }) ?? {} as N;
+    const changed = {
+      params: advance === undefined ? trained : advance(trained, metrics),
+      optimizer: nextOptimizer,
+    };
+    const counted = { step: add(state.step, 1), key: state.key };
+    if (lossScale === undefined || scaling === undefined) {
+      return [{ ...changed, ...counted }, { loss: value, ...metrics, ...measured }];
+    }
+    const isKept = areFinite(grads);
     return [
       {
-        params: advance === undefined ? trained : advance(trained, aux),
-        optimizer: nextOptimizer,
-        step: add(state.step, 1),
-        key: state.key,
+        ...keptOrBefore(isKept, changed, { params, optimizer: state.optimizer }),
+        ...counted,
+        lossScale: lossScale.next(scaling, isKept),
       },
-      { loss: value, ...aux, ...measured },
+      { loss: value, lossScale: lossScaleMetrics(scaling, isKept), ...metrics, ...measured },
     ];
   }
   return jit(trainStep, { donate: [0], ...(check === undefined ? {} : { check }) });

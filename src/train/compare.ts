@@ -20,9 +20,20 @@ function secondsSinceStart(): number {
   return performance.now() / 1000;
 }
 
-/** Tells events: as JSON, or as text with a progress bar for the run at hand. */
-function listener({ quiet, json }: CompareOptions): (event: ComparisonEvent) => void {
-  if (json) return (event) => console.log(JSON.stringify(event));
+/** Who tells events. */
+interface Listener extends AsyncDisposable {
+  /** Tells an event. */
+  readonly onEvent: (event: ComparisonEvent) => void;
+}
+
+/** Tells events: as JSON, or as text with a progress bar for the run at hand. All is told when it is disposed of. */
+function listener({ quiet, json }: CompareOptions): Listener {
+  if (json) {
+    return {
+      onEvent: (event) => console.log(JSON.stringify(event)),
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    };
+  }
   const narrator = narrate(secondsSinceStart);
   const hasBar = !quiet && Deno.stderr.isTerminal();
   let progress = trackProgress({ clock: secondsSinceStart, deadline: null });
@@ -30,32 +41,36 @@ function listener({ quiet, json }: CompareOptions): (event: ComparisonEvent) => 
   /** What is said when the bar is gone. */
   let stopping = Promise.resolve();
 
-  return (event) => {
+  function stopBar(): Promise<void> {
+    const gone = bar;
+    bar = undefined;
+    return stopping.then(() => gone?.stop());
+  }
+
+  function onEvent(event: ComparisonEvent): void {
     if (event.event === "run") progress = trackProgress({ clock: secondsSinceStart, deadline: null });
-    if ("variant" in event && "event" in event) {
-      if (event.event === "start" || event.event === "metrics") progress.onEvent(event);
-      if (event.event === "start" && hasBar) {
-        const shown = progress;
-        bar = new ProgressBar({
-          value: event.step,
-          max: event.steps,
-          barLength: BAR_LENGTH,
-          formatter: ({ progressBar }) => `[${progressBar}] ${event.variant}, seed ${event.seed}  ${shown.describe()}`,
-        });
-      }
-      if (event.event === "metrics" && bar !== undefined) {
-        progress.onStep(event.step);
-        bar.value = event.step;
-      }
+    if (event.event === "start" || event.event === "metrics") progress.onEvent(event);
+    if (event.event === "start" && hasBar) {
+      const shown = progress;
+      bar = new ProgressBar({
+        value: event.step,
+        max: event.steps,
+        barLength: BAR_LENGTH,
+        formatter: ({ progressBar }) => `[${progressBar}] ${event.variant}, seed ${event.seed}  ${shown.describe()}`,
+      });
+    }
+    if (event.event === "metrics" && bar !== undefined) {
+      progress.onStep(event.step);
+      bar.value = event.step;
     }
     const lines = narrator.describe(event);
     if (lines.length === 0) return;
-    const gone = bar;
-    bar = undefined;
-    stopping = stopping.then(() => gone?.stop()).then(() => {
+    stopping = stopBar().then(() => {
       for (const line of lines) console.log(line);
     });
-  };
+  }
+  // A process that ends at once would not say what waits for the bar.
+  return { onEvent, [Symbol.asyncDispose]: stopBar };
 }
 
 async function main(): Promise<number> {
@@ -68,7 +83,8 @@ async function main(): Promise<number> {
     return 0;
   }
   const options = await loadCompareOptions(flags);
-  const onEvent = listener(options);
+  await using told = listener(options);
+  const { onEvent } = told;
   if (options.request === null) {
     onEvent({ event: "report", files: await writeComparisonReport(options.out, new Date()) });
     return 0;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { FloatType } from "../../mod.ts";
 import { type Problem, requirementOf, throwProblems } from "./option_problems.ts";
 import { type Checked, checkRouter, checkSizes } from "./option_rules.ts";
 import { type FileContent, type Given, givenAsFlags, givenInFile } from "./option_sources.ts";
@@ -24,6 +25,8 @@ export interface TrainConfig extends Preset, VariantOptions {
    * predicts is worth nothing where it could see the answer.
    */
   readonly allowNonCausal: boolean;
+  /** What the model computes in; parameters, optimizer, gates, norms and losses stay f32. */
+  readonly precision: FloatType;
   /** `sotu` for the State of the Union texts, or the path of any file. */
   readonly data: string;
   /** Seed of initialization, batches and sampling. */
@@ -58,6 +61,7 @@ export interface ConfigSources {
 const NOT_PRESET: Omit<TrainConfig, keyof Preset | "preset"> = {
   ...NO_VARIANT,
   allowNonCausal: false,
+  precision: "f32",
   data: "sotu",
   seed: 0,
   seconds: null,

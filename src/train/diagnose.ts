@@ -47,6 +47,7 @@ export async function diagnose(start: () => Promise<DeviceInfo> = init): Promise
       `Adapter   ${device.adapter}${device.software ? ", a software adapter: it computes on the CPU" : ""}`,
       `Computes  ${failure ?? "yes"}`,
       `Features  ${device.features.length === 0 ? "none of those that are of use" : device.features.join(", ")}`,
+      `Kernels   ${describeKernels(device)}`,
       "Limits",
       ...limits.map(([name, value]) => `  ${name.padEnd(width)}  ${formatLimit(name, value)}`),
       "",
@@ -54,6 +55,11 @@ export async function diagnose(start: () => Promise<DeviceInfo> = init): Promise
     ],
     isUsable: failure === undefined,
   };
+}
+
+function describeKernels({ calibration }: DeviceInfo): string {
+  if (calibration === null) return "built-in choices; `deno task bench --calibrate` measures which are faster here";
+  return `as calibrated on ${calibration.date.slice(0, 10)}: ${calibration.path}`;
 }
 
 function describeMissing(device: DeviceInfo, missing: typeof FEATURES): readonly string[] {

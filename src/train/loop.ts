@@ -12,6 +12,7 @@ import type { TrainConfig } from "./config.ts";
 import type { Evaluator } from "./evaluate.ts";
 import type { MetricsRow } from "./metrics.ts";
 import type { Batch, RunMetrics, RunStep } from "./objective.ts";
+import { LEAST_LOSS_SCALE } from "./precision.ts";
 import type { RunPoint } from "./run_files.ts";
 
 /** What a run is trained with, and who is told about it. */
@@ -47,7 +48,8 @@ const BREATH_MS = 50;
  * @param start Where to begin; its state is taken over.
  * @param options What to train with.
  * @returns Where training ended, saved already.
- * @throws {NonFiniteError} If the loss is not a number; the last checkpoint is from before.
+ * @throws {NonFiniteError} If the loss is not a number, unless the step was skipped for it; the last checkpoint is from
+ * before.
  */
 export async function runLoop(start: RunPoint, options: LoopOptions): Promise<RunPoint> {
   const { config, signal } = options;
@@ -117,17 +119,31 @@ async function* batches(
   }
 }
 
+/** Whether a step changed nothing, because its scaled gradients were not finite. */
+function isSkipped({ metrics: { lossScale } }: StepRow<RunMetrics>): boolean {
+  return lossScale !== undefined && lossScale.skipped[0] !== 0;
+}
+
+/** Skipped steps are part of training as long as a smaller factor of the loss can help. */
+function isHopeless(row: StepRow<RunMetrics>): boolean {
+  if (isSkipped(row)) return row.metrics.lossScale!.scale[0]! <= LEAST_LOSS_SCALE;
+  return !Number.isFinite(row.metrics.loss[0]);
+}
+
 function expectFinite(rows: readonly StepRow<RunMetrics>[]): void {
-  const at = rows.findIndex(({ metrics }) => !Number.isFinite(metrics.loss[0]));
+  const at = rows.findIndex(isHopeless);
   if (at < 0) return;
   const { step, metrics } = rows[at]!;
   const before = rows[at - 1]?.metrics.loss[0];
   throw new NonFiniteError("train/non-finite", {
-    summary: `Cannot go on training: the loss at step ${step} is ${metrics.loss[0]}`,
+    summary: isSkipped(rows[at]!)
+      ? `Cannot go on training: the gradients at step ${step} are not finite, however little the loss is scaled`
+      : `Cannot go on training: the loss at step ${step} is ${metrics.loss[0]}`,
     facts: [
       ...(before === undefined ? [] : [["step before", `loss ${before}`] as const]),
       ["learning rate", String(metrics.learningRate[0])],
       ["gradient norm", String(metrics.gradientNorm[0])],
+      ...(metrics.lossScale === undefined ? [] : [["loss scale", String(metrics.lossScale.scale[0])] as const]),
     ],
     fix: "use a smaller --lr; the run's last checkpoint is from before and can be resumed",
     details: { step },
@@ -136,9 +152,13 @@ function expectFinite(rows: readonly StepRow<RunMetrics>[]): void {
 
 /** One row for the steps of a stretch: means of the losses, sums of the loads, the last of the rest. */
 function summarize(rows: readonly StepRow<RunMetrics>[], config: TrainConfig, seconds: number): MetricsRow {
-  const { step, metrics: last } = rows.at(-1)!;
+  const { step } = rows.at(-1)!;
+  const kept = rows.filter((row) => !isSkipped(row));
+  // The losses of skipped steps may not be numbers; where all were skipped there are no others.
+  const measured = kept.length === 0 ? rows : kept;
+  const { metrics: last } = measured.at(-1)!;
   const mean = (pick: (metrics: StepRow<RunMetrics>["metrics"]) => number): number =>
-    rows.reduce((sum, { metrics }) => sum + pick(metrics), 0) / rows.length;
+    measured.reduce((sum, { metrics }) => sum + pick(metrics), 0) / measured.length;
   const bytes = config.batch * config.seq;
   return {
     step,
@@ -147,6 +167,9 @@ function summarize(rows: readonly StepRow<RunMetrics>[], config: TrainConfig, se
     ...(last.divergence === undefined ? {} : { divergence: mean(({ divergence }) => divergence?.[0] ?? NaN) }),
     learningRate: last.learningRate[0]!,
     gradientNorm: last.gradientNorm[0]!,
+    ...(last.lossScale === undefined
+      ? {}
+      : { lossScale: last.lossScale.scale[0]!, skippedSteps: rows.length - kept.length }),
     bytesSeen: step * bytes,
     bytesPerSecond: rows.length * bytes / seconds,
     ...summarizeRouting(rows, config),

@@ -4,11 +4,8 @@
  *
  * @module
  */
-import { LineChart } from "echarts/charts";
-import { GridComponent, MarkLineComponent } from "echarts/components";
-import * as echarts from "echarts/core";
-import { SVGRenderer } from "echarts/renderers";
 import { type Markup, showControls } from "./html.ts";
+import { type AxisRange, CHART_MARGIN, drawChart } from "./svg_chart.ts";
 import { tickInterval } from "./ticks.ts";
 
 /** A point of a curve: step and bits per byte. */
@@ -40,13 +37,11 @@ export interface LossChart {
   readonly clipped: boolean;
 }
 
-const WIDTH = 920;
 const HEIGHT = 380;
-const GRID = { left: 52, right: 128, top: 30, bottom: 46 };
+/** Room for the names of the baselines. */
+const RIGHT = 128;
 const MAX_POINTS = 400;
 const LABEL_HEIGHT = 16;
-
-echarts.use([LineChart, GridComponent, MarkLineComponent, SVGRenderer]);
 
 /**
  * Draws the curves.
@@ -61,69 +56,31 @@ export function drawLossChart(curves: LossCurves): LossChart {
   const y = verticalRange([...training, ...validation], curves.baselines);
   const stepInterval = Math.max(1, tickInterval(lastStep, 8));
 
-  const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width: WIDTH, height: HEIGHT });
-  const axisLabel = { color: "var(--muted)", fontSize: 13 };
-  const nameTextStyle = { color: "var(--secondary)", fontSize: 13 };
-  chart.setOption({
-    animation: false,
-    textStyle: { fontFamily: "inherit" },
-    grid: GRID,
-    xAxis: {
-      type: "value",
-      name: "training step",
-      nameLocation: "middle",
-      nameGap: 30,
-      nameTextStyle,
-      min: 0,
-      max: lastStep,
-      interval: stepInterval,
-      axisLabel: { ...axisLabel, showMaxLabel: lastStep % stepInterval === 0, formatter: formatTick },
-      axisLine: { lineStyle: { color: "var(--axis)" } },
-      axisTick: { show: false },
-      splitLine: { show: false },
-    },
-    yAxis: {
-      type: "value",
-      name: "bits per byte",
-      nameGap: 14,
-      nameTextStyle: { ...nameTextStyle, align: "left", padding: [0, 0, 0, -44] },
-      min: y.min,
-      max: y.max,
-      interval: y.interval,
-      axisLabel: { ...axisLabel, formatter: (value: number) => value.toFixed(y.interval < 0.5 ? 2 : 1) },
-      axisLine: { show: false },
-      axisTick: { show: false },
-      splitLine: { lineStyle: { color: "var(--grid)", width: 1 } },
-    },
+  const svg = drawChart({
+    height: HEIGHT,
+    right: RIGHT,
+    across: { name: "training step", last: lastStep, interval: stepInterval, format: formatTick },
+    range: y,
+    digits: y.interval < 0.5 ? 2 : 1,
     series: [
       curve(training, { color: "var(--training)", width: 1.5, isDotted: training.length === 1 }),
       {
         ...curve(validation, { color: "var(--validation)", width: 2.5, isDotted: validation.length <= 40 }),
-        markLine: {
-          silent: true,
-          symbol: "none",
-          data: baselineLines(curves.baselines, y),
-        },
+        markLine: { silent: true, symbol: "none", data: baselineLines(curves.baselines, y) },
       },
     ],
+    kind: "loss",
+    label: "Loss curves",
   });
-  const svg = chart.renderToSVGString();
-  chart.dispose();
   const clipped = [...training, ...validation].some(([, value]) => value > y.max);
-  return { svg: { html: standalone(svg) }, clipped };
-}
-
-interface VerticalRange {
-  readonly min: number;
-  readonly max: number;
-  readonly interval: number;
+  return { svg, clipped };
 }
 
 /**
  * Leaves the steep first steps off the top where the rest would be pressed flat: the range ends above the worst point of the
  * last nine tenths of the run.
  */
-function verticalRange(points: readonly CurvePoint[], baselines: readonly Baseline[]): VerticalRange {
+function verticalRange(points: readonly CurvePoint[], baselines: readonly Baseline[]): AxisRange {
   const lastStep = Math.max(0, ...points.map(([step]) => step));
   const settled = points.filter(([step]) => step >= lastStep * 0.1).map(([, value]) => value);
   const lines = baselines.map(({ bitsPerByte }) => bitsPerByte);
@@ -151,8 +108,8 @@ function curve(
 }
 
 /** Dashed lines labeled beside the plot; labels that would touch are pushed apart. */
-function baselineLines(baselines: readonly Baseline[], y: VerticalRange): readonly Record<string, unknown>[] {
-  const pixelsPerBit = (HEIGHT - GRID.top - GRID.bottom) / (y.max - y.min);
+function baselineLines(baselines: readonly Baseline[], y: AxisRange): readonly Record<string, unknown>[] {
+  const pixelsPerBit = (HEIGHT - CHART_MARGIN.top - CHART_MARGIN.bottom) / (y.max - y.min);
   let lowestLabel = -Infinity;
   return [...baselines].sort((a, b) => b.bitsPerByte - a.bitsPerByte).map(({ name, bitsPerByte }) => {
     const at = (y.max - bitsPerByte) * pixelsPerBit;
@@ -185,15 +142,6 @@ function thin(points: readonly CurvePoint[], most: number): readonly CurvePoint[
     );
     return [sum[0] / part.length, sum[1] / part.length] as const;
   });
-}
-
-/** Drops what only an interactive chart needs, and fixed sizes, and names that depend on how many charts were drawn before. */
-function standalone(svg: string): string {
-  return svg
-    .replace(/<style[\s\S]*?<\/style>/g, "")
-    .replace(/ (?:class|pointer-events|ecmeta_\w+)="[^"]*"/g, "")
-    .replace(/zr\d+-/g, "loss-")
-    .replace(/^<svg width="\d+" height="\d+"/, '<svg class="loss" role="img" aria-label="Loss curves"');
 }
 
 function isFinitePoint([step, value]: CurvePoint): boolean {

@@ -25,6 +25,10 @@ export interface MetricsRow {
   readonly learningRate?: number;
   /** Norm of the gradient before clipping. */
   readonly gradientNorm?: number;
+  /** Factor of the loss at the step; absent where it is not scaled. */
+  readonly lossScale?: number;
+  /** Steps since the previous row whose gradients were not finite, and that changed nothing; absent without a factor. */
+  readonly skippedSteps?: number;
   /** Bytes trained on so far. */
   readonly bytesSeen?: number;
   /** Training speed since the previous row. */
@@ -56,6 +60,8 @@ const rowSchema = z.looseObject({
   divergence: measured.optional(),
   learningRate: measured.optional(),
   gradientNorm: measured.optional(),
+  lossScale: measured.optional(),
+  skippedSteps: measured.optional(),
   bytesSeen: measured.optional(),
   bytesPerSecond: measured.optional(),
   seconds: measured.optional(),

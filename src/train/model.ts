@@ -7,6 +7,7 @@ import { leavesOf, transformerLm, type TransformerLmLayer, type TransformerLmPar
 import { alternatingLm, type AlternatingLmOptions } from "./alternating_lm.ts";
 import type { TrainConfig } from "./config.ts";
 import type { TableSource } from "./hash_tables.ts";
+import { inPrecision } from "./precision.ts";
 import { type BodyOptions, buildBody, denseBody } from "./router_bodies.ts";
 import { sharedLeaves } from "./shared_leaves.ts";
 import type { VariantOptionName } from "./variants.ts";
@@ -23,7 +24,16 @@ export type Model = TransformerLmLayer<object>;
 /** What the shapes of a model depend on. */
 export type ModelConfig = Pick<
   TrainConfig,
-  "router" | "experts" | "topk" | "width" | "layers" | "heads" | "expertWidth" | "allowNonCausal" | VariantOptionName
+  | "router"
+  | "experts"
+  | "topk"
+  | "width"
+  | "layers"
+  | "heads"
+  | "expertWidth"
+  | "allowNonCausal"
+  | "precision"
+  | VariantOptionName
 >;
 
 /** How many parameters a model has. */
@@ -40,12 +50,17 @@ export interface ParameterCount {
 /**
  * Builds the model of a configuration.
  *
- * @param config The sizes, the router and its options.
+ * @param config The sizes, the router and its options, and what to compute in.
  * @param source What the table of router `hash` is made from, if it is balanced, clustered or dispersed.
  * @returns The model.
  * @throws {ConfigError} If the router is not causal and that is not allowed, or cannot have these sizes.
  */
 export function buildModel(config: ModelConfig, source: TableSource | null = null): Model {
+  return inPrecision(buildWideModel(config, source), config.precision);
+}
+
+/** The model in f32. */
+function buildWideModel(config: ModelConfig, source: TableSource | null): Model {
   const { router, width, layers, heads, dropout, allowNonCausal } = config;
   const sizes = { vocabulary: VOCABULARY, width, layers, heads };
   const options: BodyOptions = { ...config, vocabulary: VOCABULARY };

@@ -34,6 +34,7 @@ import {
 import { auxCoefficients } from "./coefficients.ts";
 import type { TrainConfig } from "./config.ts";
 import type { Model, ModelParams } from "./model.ts";
+import { lossScaleFor } from "./precision.ts";
 import { isReducedBy, reducerOf } from "./reducers.ts";
 import { ROUTERS } from "./routers.ts";
 
@@ -226,5 +227,12 @@ export function buildStep(config: TrainConfig, model: Model, optimizer: Gradient
   function measure({ grads }: Measurable<ModelParams>): GradientMetrics {
     return { gradientNorm: globalNorm(grads) };
   }
-  return trainStep({ loss, optimizer, measure, ...(reduce === null ? {} : { advance }) });
+  const lossScale = lossScaleFor(config.precision);
+  return trainStep({
+    loss,
+    optimizer,
+    measure,
+    ...(reduce === null ? {} : { advance }),
+    ...(lossScale === undefined ? {} : { lossScale }),
+  });
 }

@@ -16,6 +16,11 @@ export interface Checked {
   report(name: OptionName, requirement: string): void;
 }
 
+/** Refuses what lets a byte's prediction depend on later ones, with the way round. */
+export function notCausal(reason: string): string {
+  return `is not causal: ${reason}; allow-non-causal trains it all the same`;
+}
+
 /** Checks the sizes of the model. */
 export function checkSizes({ config, sound, report }: Checked): void {
   const { width, heads } = config;
@@ -33,7 +38,7 @@ export function checkRouter({ config, sound, report }: Checked): void {
   if (!sound("router")) return;
   const { visits, causal = true } = ROUTERS[router];
   if (!causal && !allowNonCausal) {
-    report("router", "is not causal: a byte's experts depend on later bytes, which a language model must not see");
+    report("router", notCausal("a byte's experts depend on later bytes, which a language model must not see"));
   }
   if (sound("experts")) {
     if (visits === "none" && experts !== 1) report("experts", `has no meaning here: router ${router} has no experts`);

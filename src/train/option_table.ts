@@ -5,6 +5,7 @@
  */
 import type { OptionName } from "./config.ts";
 import { choice, flag, folder, integer, type Option, orNull, positive, text, upTo } from "./option_kinds.ts";
+import { PRECISIONS } from "./precision.ts";
 import type { Preset } from "./presets.ts";
 import { ROUTER_NAMES } from "./routers.ts";
 import { VARIANT_NAMES, VARIANT_OPTIONS, type VariantOptionName } from "./variants.ts";
@@ -13,6 +14,7 @@ type ModelName =
   | Exclude<keyof Preset, "steps" | "lr" | "evalEvery" | "checkpointEvery">
   | "preset"
   | "allowNonCausal"
+  | "precision"
   | "seed"
   | "data";
 
@@ -27,6 +29,7 @@ const MODEL: Readonly<Record<ModelName, Option>> = {
   heads: integer(1, 256, "attention heads"),
   expertWidth: integer(1, 65536, "hidden width of one expert"),
   allowNonCausal: flag("warn of routing that sees later bytes, instead of refusing it"),
+  precision: choice(PRECISIONS, "what the model computes in: f32, bf16 or f16"),
   seq: integer(1, 65536, "bytes in a training window"),
   batch: integer(1, 65536, "windows in a batch"),
   seed: integer(0, 2 ** 32 - 1, "random seed"),

@@ -19,6 +19,7 @@ import type { TableSource } from "./hash_tables.ts";
 import { buildModel, countParameters, type Model, type ParameterCount } from "./model.ts";
 import { buildOptimizer, buildStep, type RunStep } from "./objective.ts";
 import { planSteps } from "./plan_steps.ts";
+import { roundedOnce } from "./precision.ts";
 import { renderReport } from "./report.ts";
 import { keepConfig, nameFolder, openFolder } from "./run_folder.ts";
 import { restoreRun, type RunPoint, saveRun, startRun } from "./run_files.ts";
@@ -166,7 +167,7 @@ async function finish(
 ): Promise<RunEnd> {
   const prompt = firstWords(corpus.heldOut);
   let text = "";
-  const parts = generateText(model, point.state.params, {
+  const parts = generateText(model, roundedOnce(point.state.params, config.precision), {
     prompt,
     tokens: SAMPLE_BYTES,
     temperature: SAMPLE_TEMPERATURE,

@@ -9,7 +9,7 @@ import { formatCount, formatDuration, formatNumber, html, type Markup } from "./
 import { drawLoad, LOAD_LEVELS } from "./load_picture.ts";
 import { type Baseline, type CurvePoint, drawLossChart } from "./loss_chart.ts";
 import type { MetricsRow } from "./metrics.ts";
-import { REPORT_STYLE } from "./report_style.ts";
+import { renderPage } from "./report_page.ts";
 import { ROUTERS } from "./routers.ts";
 
 /** What a run reached, for the head of the report. */
@@ -47,9 +47,7 @@ export interface ReportInput {
 }
 
 /**
- * Renders the report.
- *
- * The page loads nothing, runs no script and follows the reader's light or dark setting. The same input gives the same text.
+ * Renders the report. The same input gives the same text.
  *
  * @param input The run.
  * @returns A complete HTML document.
@@ -58,31 +56,11 @@ export function renderReport(input: ReportInput): string {
   const { config, adapter, summary } = input;
   const count = ROUTERS[config.router].visits === "none" ? "no" : String(config.experts);
   const experts = config.router === "dense" ? "no experts" : `${count} experts, router ${config.router}`;
-  const page = html`
-    <!doctype html>
-    <html lang="en">
-      <head>
-        <meta charset="utf-8">
-        <meta name="viewport" content="width=device-width, initial-scale=1">
-        <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-        <title>Switchyard run: ${config.preset}, ${experts}</title>
-        <style>${{ html: REPORT_STYLE }}</style>
-      </head>
-      <body>
-        <main>
-    <h1>Switchyard run: ${config.preset}, ${experts}</h1>
-    <p class="subtitle">Byte-level language model on ${summary.corpus}; ${adapter}</p>
-    ${tiles(input)}
-    ${lossSection(input)}
-    ${loadSection(input)}
-    ${sampleSection(input)}
-    ${configSection(input)}
-    <footer>Written by Switchyard.</footer>
-        </main>
-      </body>
-    </html>
-  `;
-  return page.html;
+  return renderPage({
+    title: `Switchyard run: ${config.preset}, ${experts}`,
+    subtitle: `Byte-level language model on ${summary.corpus}; ${adapter}`,
+    sections: [tiles(input), lossSection(input), loadSection(input), sampleSection(input), configSection(input)],
+  });
 }
 
 function tiles({ summary, baselines: [baseline], config }: ReportInput): Markup {

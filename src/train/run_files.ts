@@ -11,6 +11,7 @@ import type { TrainConfig } from "./config.ts";
 import { formatSavedConfig } from "./config_file.ts";
 import type { Model, ModelParams } from "./model.ts";
 import type { RunState } from "./objective.ts";
+import { lossScaleFor } from "./precision.ts";
 import { decodeTree, encodeTrees } from "./tree_files.ts";
 
 /** A run between two steps. */
@@ -32,14 +33,21 @@ const runSchema = z.object({ seconds: z.number().nonnegative() });
 /**
  * The state before the first step. Nothing is computed yet.
  *
- * @param config Its seed decides everything that is drawn.
+ * @param config Its seed decides everything that is drawn, its precision whether the loss is scaled.
  * @param model The model.
  * @param optimizer The optimizer.
  * @returns Step 0.
  */
 export function startRun(config: TrainConfig, model: Model, optimizer: GradientTransform): RunPoint {
   const [modelKey, runKey] = split(key(config.seed));
-  return { state: trainState({ params: model.init(modelKey), optimizer, key: runKey }), step: 0, seconds: 0 };
+  const lossScale = lossScaleFor(config.precision);
+  const state = trainState({
+    params: model.init(modelKey),
+    optimizer,
+    key: runKey,
+    ...(lossScale === undefined ? {} : { lossScale }),
+  });
+  return { state, step: 0, seconds: 0 };
 }
 
 /**

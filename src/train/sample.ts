@@ -7,6 +7,7 @@ import { init } from "../../mod.ts";
 import { readSavedConfig } from "./config_file.ts";
 import { generateText } from "./generate.ts";
 import { buildModel } from "./model.ts";
+import { roundedOnce } from "./precision.ts";
 import { loadTrained } from "./run_files.ts";
 import { describeOptions, resolveFlags, runScript } from "./script.ts";
 
@@ -55,7 +56,7 @@ async function main(): Promise<number> {
   const model = buildModel(config, "checkpoint");
   const { params } = await loadTrained(from, model);
   const encoder = new TextEncoder();
-  const parts = generateText(model, params, {
+  const parts = generateText(model, roundedOnce(params, config.precision), {
     prompt: encoder.encode(prompt),
     tokens,
     temperature,

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import type { Checked } from "./option_rules.ts";
+import { type Checked, notCausal } from "./option_rules.ts";
 import { mostKeptRows } from "./product_key_sizes.ts";
+import { MEMORY_ROWS } from "./router_bodies.ts";
 import type { RouterName } from "./routers.ts";
 import { VARIANT_NAMES, VARIANT_OPTIONS, type VariantOptionName } from "./variants.ts";
 
@@ -75,10 +76,6 @@ function checkCapacity(checked: Checked): void {
   }
 }
 
-function notCausal(reason: string): string {
-  return `is not causal: ${reason}; allow-non-causal trains it all the same`;
-}
-
 function checkTable(checked: Checked): void {
   const { config, sound, report } = checked;
   const { table, tableFrom, experts, allowNonCausal } = config;
@@ -125,15 +122,16 @@ function checkMemory(checked: Checked): void {
   if (!sound("lookup")) return;
   if (lookup !== "softmax") refuse(checked, ["k", "aux", "zLoss"], "it is for lookup softmax");
   if (lookup === null || lookup === "id") refuse(checked, ["rows"], `lookup id has one row for each of ${BYTES} bytes`);
-  if (rows === null || !sound("rows")) return;
-  if (lookup === "lsh" && !Number.isInteger(Math.log2(rows))) {
+  if (!sound("rows")) return;
+  const all = rows ?? MEMORY_ROWS;
+  if (lookup === "lsh" && !Number.isInteger(Math.log2(all))) {
     report("rows", "must be a power of two: lookup lsh numbers rows by signs");
   }
-  if (lookup === "cross-polytope" && rows % 2 !== 0) {
+  if (lookup === "cross-polytope" && all % 2 !== 0) {
     report("rows", "must be even: each direction and its opposite have a row");
   }
-  if (lookup === "softmax" && k !== null && sound("k") && k > rows) {
-    report("k", `must be an integer in 1..${rows} (rows is ${rows})`);
+  if (lookup === "softmax" && k !== null && sound("k") && k > all) {
+    report("k", `must be an integer in 1..${all} (rows is ${all})`);
   }
 }
 

@@ -108,6 +108,7 @@ const DEVICE: DeviceInfo = {
   software: false,
   features: ["shader-f16"],
   limits: { maxBufferSize: 2 ** 31, maxComputeWorkgroupSizeX: 1024 },
+  calibration: { date: "2026-01-02T03:04:05.678Z", path: "/caches/fast-gpu.json" },
 };
 
 gpuTest("diagnose() describes the adapter and names what is missing", async () => {
@@ -117,13 +118,15 @@ gpuTest("diagnose() describes the adapter and names what is missing", async () =
     "Adapter   Fast GPU",
     "Computes  yes",
     "Features  shader-f16",
+    "Kernels   as calibrated on 2026-01-02: /caches/fast-gpu.json",
     "Limits",
     "  maxBufferSize             2,048 MiB",
     "  maxComputeWorkgroupSizeX  1,024",
     "",
     "Missing   timestamp-query (exact times of kernels in benchmarks)",
   ]);
-  const software = await diagnose(() => Promise.resolve({ ...DEVICE, software: true }));
+  const software = await diagnose(() => Promise.resolve({ ...DEVICE, software: true, calibration: null }));
+  assert(software.lines.some((line) => line.startsWith("Kernels   built-in choices")));
   assert(software.lines.some((line) => line.startsWith("Missing   a GPU: everything works, slowly.")));
 });
 

@@ -110,6 +110,7 @@ Deno.test("resolveConfig() checks the options of a router against each other", (
         { router: "memory", lookup: "softmax", rows: "4", k: "5" },
         "--k  5  must be an integer in 1..4 (rows is 4)",
       ],
+      [{ router: "memory", lookup: "softmax", k: "257" }, "--k  257  must be an integer in 1..256 (rows is 256)"],
       [
         { router: "altup", altup: "sequence", streams: "2", "altup-block": "same" },
         '--altup-block  "same"  has no meaning here: the form sequence has one block',

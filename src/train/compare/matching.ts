@@ -34,7 +34,7 @@ export function parametersOf(config: TrainConfig): ParameterCount {
  * the width is found by halving.
  *
  * @param target Parameters to come near to.
- * @param count Counts the parameters with an expert width.
+ * @param count Counts the parameters with an expert width; -Infinity for widths that are too small to be.
  * @returns The width, in 1..65536.
  */
 export function matchWidth(target: number, count: (expertWidth: number) => number): MatchedWidth {

@@ -7,7 +7,6 @@
 import { ConfigError, SwitchyardError } from "../../../mod.ts";
 import { flagOf, OPTION_NAMES, type OptionName, resolveConfig, type TrainConfig } from "../config.ts";
 import { type Problem, throwProblems, unknownOption } from "../option_problems.ts";
-import { PRESETS } from "../presets.ts";
 import { ROUTERS } from "../routers.ts";
 import { passesOf, stepsOf } from "./budget.ts";
 import { COMMON_NAMES, DEFAULT_PRESET, SHARED_BY_ALL } from "./common_options.ts";
@@ -182,11 +181,10 @@ function resolveVariant({ name, own, shared }: VariantOptions, problems: Problem
   try {
     const config = resolve({ ...rest, ...own });
     // A common width is what a byte passes through, as a preset's is, and is shared out among experts like that.
-    const share = config.expertWidth / PRESETS[config.preset].expertWidth;
     const widened = passedWidth === undefined || "expertWidth" in own ? config : resolve({
       ...rest,
       ...own,
-      expertWidth: typeof passedWidth === "number" ? Math.max(1, Math.round(passedWidth * share)) : passedWidth,
+      expertWidth: typeof passedWidth === "number" ? Math.max(1, Math.round(passedWidth / config.topk)) : passedWidth,
     });
     parametersOf(widened);
     return widened;
@@ -227,7 +225,7 @@ function matchParameters(variant: Variant, first: Variant, { given, problems }: 
   const target = parametersOf(first.config).parameters;
   const { expertWidth, parameters } = matchWidth(
     target,
-    (candidate) => parametersOf({ ...config, expertWidth: candidate }).parameters,
+    (candidate) => parametersIfBuilt({ ...config, expertWidth: candidate }),
   );
   if (Math.abs(parameters / target - 1) > TOLERANCE) {
     problems.push([
@@ -237,6 +235,16 @@ function matchParameters(variant: Variant, first: Variant, { given, problems }: 
     ]);
   }
   return { ...variant, config: { ...config, expertWidth } };
+}
+
+/** Parameters of a configuration, or fewer than any where its router cannot be so narrow. */
+function parametersIfBuilt(config: TrainConfig): number {
+  try {
+    return parametersOf(config).parameters;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return -Infinity;
+  }
 }
 
 /** The same problem of a common option comes up with every variant. */

@@ -5,7 +5,7 @@
  */
 import { formatNumber, html, type Markup } from "../html.ts";
 import { drawLoad, LOAD_LEVELS } from "../load_picture.ts";
-import { REPORT_STYLE } from "../report_style.ts";
+import { renderPage } from "../report_page.ts";
 import { columnsOf } from "./columns.ts";
 import { referenceOf } from "./comparison.ts";
 import { curvesSection } from "./curves_section.ts";
@@ -29,9 +29,7 @@ export interface ReportSource {
 }
 
 /**
- * Renders the report.
- *
- * The page loads nothing, runs no script and follows the reader's light or dark setting. The same input gives the same text.
+ * Renders the report. The same input gives the same text.
  *
  * @param source The comparison and its results.
  * @returns A complete HTML document.
@@ -39,36 +37,19 @@ export interface ReportSource {
 export function renderComparison(source: ReportSource): string {
   const { comparison, summaries } = source;
   const title = comparison.title ?? `Switchyard comparison: ${comparison.variants.length} variants`;
-  const page = html`
-    <!doctype html>
-    <html lang="en">
-      <head>
-        <meta charset="utf-8">
-        <meta name="viewport" content="width=device-width, initial-scale=1">
-        <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-        <title>${title}</title>
-        <style>${{ html: REPORT_STYLE + COMPARISON_STYLE }}</style>
-      </head>
-      <body>
-        <main>
-    <h1>${title}</h1>
-    <p class="subtitle">Byte-level language models, trained under the same budget and measured on the same held-out text.</p>
-    ${summaries.length === 0
-      ? html`
-        <section>
-          <p>No run is over yet.</p>
-        </section>
-      `
-      : [dotsSection(source), tableSection(source), curvesSection(source)]}
-    ${missingSection(source)}
-    ${loadSection(source)}
-    ${factsSection(source)}
-    <footer>Written by Switchyard.</footer>
-        </main>
-      </body>
-    </html>
-  `;
-  return page.html;
+  const results = summaries.length === 0
+    ? [html`
+      <section>
+        <p>No run is over yet.</p>
+      </section>
+    `]
+    : [dotsSection(source), tableSection(source), curvesSection(source)];
+  return renderPage({
+    title,
+    subtitle: "Byte-level language models, trained under the same budget and measured on the same held-out text.",
+    style: COMPARISON_STYLE,
+    sections: [...results, missingSection(source), loadSection(source), factsSection(source)],
+  });
 }
 
 function dotsSection({ comparison, results, summaries }: ReportSource): Markup {

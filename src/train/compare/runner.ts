@@ -93,6 +93,10 @@ async function trainRun(run: PlannedRun, { execute, onEvent, signal }: RunnerOpt
     }
     // A driver that fails while the process ends does not undo a run whose files are written.
     if (start !== undefined && last !== undefined) {
+      // Training checks the loss of each step; what the last step made of the parameters shows here only.
+      if (!Number.isFinite(last.validationBitsPerByte)) {
+        return { kind: "failed", reason: "its last loss is not a number" };
+      }
       await keepRecord(run.directory, recordOf(start, last));
       await keepLastModel(run.directory);
       return { kind: "over" };

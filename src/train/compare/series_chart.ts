@@ -3,11 +3,8 @@
  *
  * @module
  */
-import { LineChart } from "echarts/charts";
-import { GridComponent } from "echarts/components";
-import * as echarts from "echarts/core";
-import { SVGRenderer } from "echarts/renderers";
 import { formatCount, type Markup } from "../html.ts";
+import { type AxisRange, drawChart } from "../svg_chart.ts";
 import { tickInterval } from "../ticks.ts";
 import type { MeanPoint } from "./mean_curve.ts";
 
@@ -29,12 +26,10 @@ export interface SeriesChart {
   readonly clipped: boolean;
 }
 
-const WIDTH = 920;
 const HEIGHT = 340;
+const RIGHT = 24;
 /** Part of the training from which on all points have to be in the picture. */
 const SHOWN_FROM = 0.3;
-
-echarts.use([LineChart, GridComponent, SVGRenderer]);
 
 /**
  * Draws lines.
@@ -48,45 +43,17 @@ export function drawSeries(series: readonly Series[], label: string): SeriesChar
   const last = Math.max(1, ...points.map(({ x }) => x));
   const interval = tickInterval(last, 8);
   const y = verticalRange(points, last);
-  const axisLabel = { color: "var(--muted)", fontSize: 13 };
-  const nameTextStyle = { color: "var(--secondary)", fontSize: 13 };
-  const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width: WIDTH, height: HEIGHT });
-  chart.setOption({
-    animation: false,
-    textStyle: { fontFamily: "inherit" },
-    grid: { left: 52, right: 24, top: 30, bottom: 46 },
-    xAxis: {
-      type: "value",
-      name: "bytes of training text",
-      nameLocation: "middle",
-      nameGap: 30,
-      nameTextStyle,
-      min: 0,
-      max: last,
-      interval,
-      axisLabel: { ...axisLabel, showMaxLabel: last % interval === 0, formatter: formatTick },
-      axisLine: { lineStyle: { color: "var(--axis)" } },
-      axisTick: { show: false },
-      splitLine: { show: false },
-    },
-    yAxis: {
-      type: "value",
-      name: "bits per byte",
-      nameGap: 14,
-      nameTextStyle: { ...nameTextStyle, align: "left", padding: [0, 0, 0, -44] },
-      min: y.min,
-      max: y.max,
-      interval: y.interval,
-      axisLabel: { ...axisLabel, formatter: (value: number) => value.toFixed(y.interval < 0.1 ? 3 : 2) },
-      axisLine: { show: false },
-      axisTick: { show: false },
-      splitLine: { lineStyle: { color: "var(--grid)", width: 1 } },
-    },
+  const svg = drawChart({
+    height: HEIGHT,
+    right: RIGHT,
+    across: { name: "bytes of training text", last, interval, format: formatTick },
+    range: y,
+    digits: y.interval < 0.1 ? 3 : 2,
     series: [...series.flatMap(band), ...series.map(line)],
+    kind: "series",
+    label,
   });
-  const svg = chart.renderToSVGString();
-  chart.dispose();
-  return { svg: { html: standalone(svg, label) }, clipped: points.some(({ mean }) => mean > y.max) };
+  return { svg, clipped: points.some(({ mean }) => mean > y.max) };
 }
 
 function line({ color, points, isReference }: Series): Record<string, unknown> {
@@ -123,30 +90,12 @@ function formatTick(bytes: number): string {
   return formatCount(bytes).replace(/\.(\d*?)0+(?=\D|$)/, (_, kept: string) => kept === "" ? "" : `.${kept}`);
 }
 
-interface VerticalRange {
-  readonly min: number;
-  readonly max: number;
-  readonly interval: number;
-}
-
 /** The first points, which lie far above the others, may leave the picture at the top. */
-function verticalRange(points: readonly MeanPoint[], last: number): VerticalRange {
+function verticalRange(points: readonly MeanPoint[], last: number): AxisRange {
   const shown = points.filter(({ x }) => x >= last * SHOWN_FROM);
   const low = Math.min(...shown.map(({ mean, deviation }) => mean - deviation));
   const high = Math.max(...shown.map(({ mean, deviation }) => mean + deviation));
   const interval = tickInterval(Math.max(high - low, 0.02) * 1.1, 6);
   const min = Math.max(0, Math.floor(low / interval) * interval);
   return { min, max: Math.ceil(high / interval) * interval, interval };
-}
-
-/** Drops what only an interactive chart needs, and fixed sizes; names of parts differ from those of other charts. */
-function standalone(svg: string, label: string): string {
-  return svg
-    .replace(/<style[\s\S]*?<\/style>/g, "")
-    .replace(/ (?:class|pointer-events|ecmeta_\w+)="[^"]*"/g, "")
-    .replace(/zr\d+-/g, `${label.replaceAll(/\W+/g, "-")}-`)
-    .replace(
-      /^<svg width="\d+" height="\d+"/,
-      `<svg class="series" role="img" aria-label="${label.replaceAll(/[^\w ,:-]/g, "")}"`,
-    );
 }

@@ -1,9 +1,11 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { runComparison } from "../../../src/train/compare/compare.ts";
 import { readRecord } from "../../../src/train/compare/records.ts";
 import type { ComparisonEvent } from "../../../src/train/compare/events.ts";
 import { ROUTER_NAMES } from "../../../src/train/routers.ts";
 import { gpuTest } from "../../support/runtimes.ts";
 import { commandLine, inFolder, runScript, SMALL_FLAGS, startScript, stateOf } from "../support/runs.ts";
+import { fakeRuns, inFreshFolder, requestOf } from "./support/fake_runs.ts";
 
 const { router: _router, experts: _experts, steps: _steps, "checkpoint-every": _every, ...MODEL } = SMALL_FLAGS;
 
@@ -20,6 +22,25 @@ gpuTest("compare explains its flags, and rejects what is wrong with them without
       `  swich: router  "swich"  must be one of ${ROUTER_NAMES.join(", ")}; did you mean switch?\n`,
   });
 });
+
+Deno.test("compare --report writes a report again and says where", () =>
+  inFreshFolder(async (out) => {
+    await runComparison(requestOf("dense,switch", { seeds: 1 }), {
+      out,
+      command: "deno task compare",
+      execute: fakeRuns().execute,
+      onEvent: () => {},
+      signal: new AbortController().signal,
+    });
+    await Deno.remove(`${out}/report.html`);
+    assertEquals(await runScript("compare", ["--report", out]), {
+      code: 0,
+      stdout: ["Written", ...["report.html", "results.md", "results.json"].map((file) => `    ${out}/${file}`), ""]
+        .join("\n"),
+      stderr: "",
+    });
+    assert((await Deno.stat(`${out}/report.html`)).isFile);
+  }));
 
 gpuTest(
   "compare trains two variants with two seeds; interrupted in the middle, it ends with the same bits",

@@ -73,6 +73,19 @@ Deno.test("planComparison() matches parameters to those of the first variant", (
   assertEquals(variants[1]!.config.expertWidth, 5);
 });
 
+Deno.test("planComparison() matches parameters from the narrowest width on that a variant can have", () => {
+  const { variants } = planComparison(requestOf("dense,topk-activation:k=7,pkm:k=3", { match: "params" }));
+  assertEquals(variants.map(({ config: { expertWidth } }) => expertWidth).slice(0, 2), [24, 24]);
+  const counts = variants.map(({ config }) => parametersOf(config).parameters);
+  assert(Math.abs(counts[2]! / counts[0]! - 1) < 0.1, `${counts[2]} against ${counts[0]}`);
+});
+
+Deno.test("planComparison() shares out a common width exactly, whatever the preset's is", () => {
+  const common = { width: 16, heads: 2, layers: 1, experts: 8, expertWidth: 1000 };
+  const { variants } = planComparison(requestOf("topk:topk=3", { common }));
+  assertEquals(variants[0]!.config.expertWidth, 333);
+});
+
 Deno.test("planComparison() makes learned tables depend on the dense variant", () => {
   const { variants } = planComparison(requestOf("hash:table=clustered,hash:table=random"));
   assertEquals(variants.map(({ name, needs, config }) => [name, needs, config.tableFrom]), [

@@ -116,6 +116,26 @@ Deno.test("a run that fails is recorded, what needs it fails too, and the others
     assertEquals((await compare(out, request)).order, []);
   }));
 
+Deno.test("a run whose last loss is not a number has failed, and the comparison is still reported", () =>
+  inFreshFolder(async (out) => {
+    const { started, execute } = fakeRuns();
+    const diverges: FakeRuns["execute"] = (config, { onEvent, signal }) =>
+      execute(config, {
+        signal,
+        onEvent: (event) =>
+          onEvent(
+            event.event === "end" && config.router === "dense" ? { ...event, validationBitsPerByte: NaN } : event,
+          ),
+      });
+    const { end } = await compare(out, requestOf("dense,switch", { seeds: 1 }), { started, execute: diverges });
+    assertEquals(end, "over");
+    assertEquals(await readRecord(`${out}/dense/seed-0`), {
+      status: "failed",
+      reason: "its last loss is not a number",
+    });
+    assertEquals(await exists(`${out}/report.html`), true);
+  }));
+
 Deno.test("a run that is over keeps its model and no optimizer state", () =>
   inFreshFolder(async (out) => {
     await compare(out, requestOf("dense", { seeds: 1 }));

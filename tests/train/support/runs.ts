@@ -5,6 +5,7 @@
  */
 import { init } from "../../../mod.ts";
 import { readCheckpoint, type StoredCheckpoint } from "../../../src/train/checkpoint.ts";
+import { linesOf } from "../../../src/train/compare/lines.ts";
 import { loadConfig } from "../../../src/train/config_file.ts";
 import type { RunEvent } from "../../../src/train/events.ts";
 import { type RunEnd, type RunOptions, runTraining } from "../../../src/train/program.ts";
@@ -148,14 +149,4 @@ export async function runScript(script: string, args: readonly string[]): Promis
 export async function startScript(script: string, args: readonly string[]): Promise<StartedScript> {
   const process = (await scriptCommand(script, args, "null")).spawn();
   return { process, lines: linesOf(process.stdout) };
-}
-
-async function* linesOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string, void, void> {
-  let rest = "";
-  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    yield* lines;
-  }
-  if (rest !== "") yield rest;
 }

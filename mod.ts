@@ -49,9 +49,16 @@ export { type ValueAndPullback, vjp } from "./src/core/vjp.ts";
 export { checkpoint, customVjp } from "./src/core/custom.ts";
 export { jit, type JitOptions, type Jitted } from "./src/core/jit.ts";
 export { own, read, realizeTree as realize } from "./src/core/realize.ts";
-export { type MemoryReport } from "./src/core/runtime.ts";
-export { type DeviceInfo, init, type InitOptions, memory, settle } from "./src/gpu/device.ts";
+export { type MemoryPlan, type MemoryReport } from "./src/core/runtime.ts";
+export { type CalibrationSource, type DeviceInfo, init, type InitOptions, memory, settle } from "./src/gpu/device.ts";
 export { type KernelTime, type Profile, profile, type ProfileOptions } from "./src/gpu/profile.ts";
+export {
+  calibrate,
+  type CalibrateOptions,
+  type CalibrationDecision,
+  type CalibrationResult,
+  type CalibrationTrial,
+} from "./src/calibrate/mod.ts";
 export * from "./src/ops/mod.ts";
 export * from "./src/routing/mod.ts";
 export * from "./src/layers/mod.ts";

@@ -8,7 +8,7 @@ import { bytesPerElement } from "./dtype.ts";
 import { callSite, DonatedError, notice, rememberCallSite, TraceError } from "./errors.ts";
 import { freeze, type Graph } from "./graph.ts";
 import { realize, storageOf, targetOf } from "./realize.ts";
-import { currentRuntime, type Executable, type Runtime } from "./runtime.ts";
+import { currentRuntime, type Executable, type MemoryPlan, type Runtime } from "./runtime.ts";
 import { formatAval } from "./shape.ts";
 import {
   currentTrace,
@@ -41,6 +41,8 @@ export interface Jitted<A extends readonly unknown[], R> {
   (...args: A): R;
   /** Compiles for these arguments without running, and prints the program. */
   program(...args: A): string;
+  /** Compiles for these arguments without running, and tells what memory a call needs. */
+  memory(...args: A): MemoryPlan;
   /** How many times the function was traced. */
   readonly traces: number;
 }
@@ -64,6 +66,8 @@ const CAPTURE_NOTICE_BYTES = 1 << 20;
  *
  * @param f A pure, synchronous function. Tensors it captures become constants of the program.
  * @returns A function of the same type that only submits work: nothing is read back.
+ * @throws {OutOfMemoryError} When called, before anything runs, if the call needs more than `init({ budgetBytes })`; see
+ * `memory(...args)`.
  * @throws {DonatedError} If an argument was donated before, is donated twice, or its donation cannot be used.
  * @throws {TraceError} If `f` reads a value, is asynchronous, or was traced more than `maxTraces` times.
  *
@@ -168,7 +172,15 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
     return compile(flat, keyOf(flat)).executable.toString();
   }
 
-  return Object.defineProperty(Object.assign(jitted, { program }), "traces", { get: () => traces }) as Jitted<A, R>;
+  function memory(...args: A): MemoryPlan {
+    const flat = flatten(args);
+    return compile(flat, keyOf(flat)).executable.memory;
+  }
+
+  return Object.defineProperty(Object.assign(jitted, { program, memory }), "traces", { get: () => traces }) as Jitted<
+    A,
+    R
+  >;
 }
 
 /** Takes a leaf's path among the arguments apart: which argument, and where in it. */

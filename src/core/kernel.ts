@@ -162,6 +162,8 @@ export interface KernelContext {
   readonly inputs: readonly Operand[];
   /** The node's outputs. */
   readonly outputs: readonly Operand[];
+  /** Whether stores to the output carry elementwise work along: then the text of each store is long. */
+  readonly hasEpilogue: boolean;
   /** A temporary buffer, alive during this kernel only. Its bytes are garbage at first. */
   scratch(shape: Shape, dtype: DType): Operand;
   /**

@@ -9,7 +9,8 @@ import type { Graph } from "./graph.ts";
 import type { AdapterTraits } from "./kernel.ts";
 import { evaluate } from "./oracle.ts";
 import type { HostArray } from "./primitive.ts";
-import type { Executable, MemoryReport, Runtime, Storage } from "./runtime.ts";
+import type { Executable, MemoryPlan, MemoryReport, Runtime, Storage } from "./runtime.ts";
+import { sizeOf } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
 interface HostStorage extends Storage {
@@ -30,6 +31,15 @@ function hold(array: HostArray): HostStorage {
   return { bytes: array.data.byteLength, array };
 }
 
+/** On the host every intermediate is garbage collected, and nothing is taken over. */
+function planOf({ avals, inputs, constants, outputs }: Graph): MemoryPlan {
+  const bytesOf = (ids: readonly number[]) =>
+    ids.reduce((sum, id) => sum + sizeOf(avals[id]!.shape) * Float64Array.BYTES_PER_ELEMENT, 0);
+  const argumentBytes = bytesOf([...inputs, ...constants.map(({ value }) => value)]);
+  const resultBytes = bytesOf(outputs);
+  return { argumentBytes, resultBytes, scratchBytes: 0, peakBytes: argumentBytes + resultBytes };
+}
+
 /** Makes an oracle runtime. Float tensors read as Float64Array, so that numeric derivatives are tight. */
 export function oracleRuntime(): Runtime & { readonly isOracle: true } {
   let liveBytes = 0;
@@ -43,6 +53,7 @@ export function oracleRuntime(): Runtime & { readonly isOracle: true } {
     adapter: TRAITS,
     compile(graph: Graph): Executable {
       return {
+        memory: planOf(graph),
         run: (inputs) =>
           evaluate(graph, inputs.map((input) => (input as HostStorage).array)).map((array) => {
             liveBytes += array.data.byteLength;

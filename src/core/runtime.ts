@@ -15,8 +15,22 @@ export interface Storage {
   readonly bytes: number;
 }
 
+/** Bytes that a compiled function needs, known before it runs. */
+export interface MemoryPlan {
+  /** Its arguments, and the tensors it captured. */
+  readonly argumentBytes: number;
+  /** Results that need a buffer of their own, because they take over no donated argument. */
+  readonly resultBytes: number;
+  /** Temporary buffers, all of them at once. They are shared with other functions. */
+  readonly scratchBytes: number;
+  /** The sum: all that is on the device while it runs, but for what it has nothing to do with. */
+  readonly peakBytes: number;
+}
+
 /** A compiled graph. */
 export interface Executable {
+  /** What it needs. */
+  readonly memory: MemoryPlan;
   /**
    * Runs on realized inputs and returns the outputs' storages.
    *

@@ -33,6 +33,8 @@ import { readStorages } from "./read.ts";
 import { Pipelines } from "./pipelines.ts";
 import { executableOf, type RunContext } from "./run.ts";
 import { SideCompiler } from "./side_compiler.ts";
+import { readTuning, tuningPath } from "./tuning_file.ts";
+import { tuningFolder, type TuningKey, tuningKey } from "./tuning_key.ts";
 
 /** Options of {@linkcode init}. */
 export interface InitOptions {
@@ -42,6 +44,20 @@ export interface InitOptions {
   readonly budgetBytes?: number;
   /** `"none"` stores every value and fuses nothing: slow, for finding a compiler mistake. */
   readonly fusion?: "all" | "none";
+  /**
+   * Choices of kernels that `calibrate()` measured: `true`, the default, takes them from the user's cache folder, or from
+   * where the variable SWITCHYARD_CALIBRATION says; a text is another folder; `false` uses the built-in choices. A file is
+   * read only if that is permitted already, and ignored if it is broken or for another adapter, driver or version.
+   */
+  readonly calibration?: boolean | string;
+}
+
+/** Where choices of kernels came from. */
+export interface CalibrationSource {
+  /** When they were measured, in ISO 8601. */
+  readonly date: string;
+  /** The file they were read from. */
+  readonly path: string;
 }
 
 /** What was found. */
@@ -54,6 +70,8 @@ export interface DeviceInfo {
   readonly features: readonly string[];
   /** Limits that matter for kernels. */
   readonly limits: Readonly<Record<string, number>>;
+  /** Where choices of kernels came from; null if the built-in ones are in use. */
+  readonly calibration: CalibrationSource | null;
 }
 
 const USEFUL_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "timestamp-query"];
@@ -68,8 +86,20 @@ const RAISED_LIMITS = [
 ] as const;
 const SOFTWARE_NAMES = /llvmpipe|lavapipe|swiftshader|software/i;
 
+/** A device with what it was started from. */
+export interface Started {
+  /** What was found. */
+  readonly info: DeviceInfo;
+  /** What measured choices of kernels hold for. */
+  readonly key: TuningKey;
+  /** As given. */
+  readonly options: InitOptions;
+  /** Where tensors live. */
+  readonly runtime: GpuRuntime;
+}
+
 /** What `init` started last. */
-let current: { readonly info: DeviceInfo; readonly options: InitOptions; readonly runtime: GpuRuntime } | null = null;
+let current: Started | null = null;
 
 const OPTION_CHECKS: Readonly<
   Record<keyof InitOptions, { readonly must: string; readonly holds: (value: unknown) => boolean }>
@@ -83,6 +113,10 @@ const OPTION_CHECKS: Readonly<
     holds: (value) => typeof value === "number" && value > 0,
   },
   fusion: { must: 'must be "all" or "none"', holds: (value) => value === "all" || value === "none" },
+  calibration: {
+    must: "must be true, false or a folder",
+    holds: (value) => typeof value === "boolean" || typeof value === "string" && value !== "",
+  },
 };
 
 function expectInitOptions(options: InitOptions): void {
@@ -134,12 +168,16 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
   const name = adapter.info.description || adapter.info.device || adapter.info.vendor || "unknown adapter";
   const software = SOFTWARE_NAMES.test(name);
+  const key = tuningKey(name, adapter.info);
+  const folder = tuningFolder(options.calibration);
+  const stored = folder === null ? null : readTuning(folder, key);
   if (software) notice(`using the software adapter "${name}": results are right, but a GPU is much faster`);
   const info: DeviceInfo = {
     adapter: name,
     software,
     features: requiredFeatures,
     limits: Object.fromEntries(RAISED_LIMITS.map((limit) => [limit, device.limits[limit]])),
+    calibration: stored && { date: stored.date, path: tuningPath(folder!, key) },
   };
   const traits: AdapterTraits = {
     name,
@@ -149,13 +187,14 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
     workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
     storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
     textureSide: canReadTextures() ? device.limits.maxTextureDimension2D : 0,
+    ...(stored && { tuning: stored.tuning }),
   };
   const side = software && navigator.hardwareConcurrency > 1
     ? new SideCompiler(await openAnother(options, { requiredFeatures, requiredLimits }))
     : null;
   const runtime = webGpuRuntime(device, traits, options, side);
   installRuntime(runtime);
-  current = { info, options, runtime };
+  current = { info, key, options, runtime };
   return info;
 }
 
@@ -177,8 +216,14 @@ async function findAdapter({ powerPreference = "high-performance" }: InitOptions
   return await navigator.gpu?.requestAdapter({ powerPreference }) ?? null;
 }
 
+/** What `init` started last, if it is what computes now. */
+export function startedDevice(): Started | null {
+  return current !== null && hasRuntime() && currentRuntime("look at the device") === current.runtime ? current : null;
+}
+
 function sameOptions(a: InitOptions, b: InitOptions): boolean {
-  return a.powerPreference === b.powerPreference && a.budgetBytes === b.budgetBytes && a.fusion === b.fusion;
+  const names = Object.keys(OPTION_CHECKS) as (keyof InitOptions)[];
+  return names.every((name) => a[name] === b[name]);
 }
 
 /** How long a failed read waits for the device's loss to be announced. */

@@ -61,5 +61,24 @@ export function sortDrafts(drafts: readonly Draft[], place: ReadonlyMap<GraphNod
       }
     }
   }
-  return sorted;
+  return atTheirTimes(sorted, place, resolve);
+}
+
+/**
+ * Delays each group until what it reads is there by itself. A group that joined another one early, such as the sum of
+ * the losses of all micro-batches, would else pull all their forward passes before the first backward pass.
+ */
+function atTheirTimes(
+  sorted: readonly Draft[],
+  place: ReadonlyMap<GraphNode, number>,
+  resolve: (draft: Draft) => Draft,
+): Draft[] {
+  const times = new Map<Draft, number>();
+  for (const draft of sorted) {
+    let time = place.get(draft.members[0]!)!;
+    for (const dep of draft.deps) time = Math.max(time, times.get(resolve(dep)) ?? 0);
+    times.set(draft, time);
+  }
+  // Sorting is stable, and no group is earlier than what it reads.
+  return sorted.toSorted((a, b) => times.get(a)! - times.get(b)!);
 }

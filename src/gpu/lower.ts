@@ -229,6 +229,7 @@ function lowerKernel(
     adapter,
     inputs,
     outputs,
+    hasEpilogue,
     scratch(shape: Shape, dtype: DType): Operand {
       const made: Operand = { shape, dtype, id: operands++ };
       scratch.push({

@@ -5,7 +5,7 @@
  * @module
  */
 import { OutOfMemoryError } from "../core/errors.ts";
-import type { MemoryReport, Storage } from "../core/runtime.ts";
+import type { MemoryPlan, MemoryReport, Storage } from "../core/runtime.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { TextureSlot } from "./slots.ts";
 import { type TexturePlace, TexturePool } from "./textures.ts";
@@ -107,6 +107,27 @@ export class Pool {
     });
     this.#ids.set(buffer, this.#nextId++);
     return buffer;
+  }
+
+  /**
+   * Checks that a program alone does not need more than there may be.
+   *
+   * @throws {OutOfMemoryError} Saying what needs how much.
+   */
+  expectFits(label: string, { argumentBytes, resultBytes, scratchBytes, peakBytes }: MemoryPlan): void {
+    if (peakBytes <= this.#budgetBytes) return;
+    throw new OutOfMemoryError("memory/planned", {
+      summary: `Cannot run ${label}: it needs ${formatBytes(peakBytes)}, the budget is ${
+        formatBytes(this.#budgetBytes)
+      }`,
+      facts: [
+        ["arguments", formatBytes(argumentBytes)],
+        ["results", `${formatBytes(resultBytes)} beside those that take over donated arguments`],
+        ["scratch", formatBytes(scratchBytes)],
+      ],
+      fix: "use a smaller batch, trainStep({ microBatches }), checkpoint() around each block, or init({ budgetBytes })",
+      details: { argumentBytes, resultBytes, scratchBytes, peakBytes, budgetBytes: this.#budgetBytes },
+    });
   }
 
   #exceeded(bytes: number, what: string): OutOfMemoryError {

@@ -16,7 +16,7 @@ import { type Clock, DispatchTimer, type TimedDispatch } from "./dispatch_timer.
 export interface ProfileOptions {
   /**
    * `"device"` uses the device's timestamps; `"host"` waits for each dispatch and counts the submission, about 0.1 ms, in.
-   * The device's by default where it has one.
+   * By default the device's where it has one, but the host's on software adapters, whose timestamps come too late.
    */
   readonly clock?: Clock;
 }
@@ -95,7 +95,10 @@ export async function profile<R>(work: () => R, options: ProfileOptions = {}): P
   if (!isGpu(runtime)) throw noDevice();
   const hasTimestamps = runtime.device.features.has("timestamp-query");
   if (options.clock === "device" && !hasTimestamps) throw noTimestamps(runtime.adapter.name);
-  const timer = new DispatchTimer(runtime.device, options.clock ?? (hasTimestamps ? "device" : "host"));
+  const timer = new DispatchTimer(
+    runtime.device,
+    options.clock ?? (hasTimestamps && !runtime.adapter.software ? "device" : "host"),
+  );
   const result = recorded(runtime, timer, () => {
     const made = expectNoPromise("profile", work());
     realize(flatten(made).leaves, "profile");

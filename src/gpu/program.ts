@@ -7,6 +7,7 @@ import { type Aval, formatAval } from "../core/shape.ts";
 import { DTypeError } from "../core/errors.ts";
 import type { Graph, ValueId } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
+import type { MemoryPlan } from "../core/runtime.ts";
 import { simplify } from "../core/simplify.ts";
 import { bytesOf, fuse, type FuseOptions, type Fusion } from "./fuse.ts";
 import { type Dispatch, lowerGroup, type Textures } from "./lower.ts";
@@ -44,6 +45,8 @@ export interface Program {
   readonly textures: TexturePlan;
   /** Bytes of all slots and textures together. */
   readonly scratchBytes: number;
+  /** What it needs, arguments and results included. */
+  readonly memory: MemoryPlan;
   /** The largest buffer that its kernels write. */
   readonly largest: { readonly bytes: number; readonly what: string };
   /** Prints kernels, buffers and sizes. */
@@ -110,9 +113,18 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
     sizes,
     textures,
     scratchBytes,
+    memory: memoryOf(argumentIds.map((id) => bytesOf(graph, id)), results, scratchBytes),
     largest: { what: typeOf(graph.avals, largest[0]) ?? "scratch", bytes: largest[1] },
   };
   return printable(program, graph.avals);
+}
+
+function memoryOf(argumentSizes: readonly number[], results: readonly Result[], scratchBytes: number): MemoryPlan {
+  const argumentBytes = argumentSizes.reduce((sum, bytes) => sum + bytes, 0);
+  const resultBytes = results.reduce((sum, result) => {
+    return sum + (result.from === "kernel" && result.takes !== null ? 0 : result.bytes);
+  }, 0);
+  return { argumentBytes, resultBytes, scratchBytes, peakBytes: argumentBytes + resultBytes + scratchBytes };
 }
 
 /** Refuses f16 where the adapter cannot load it. */

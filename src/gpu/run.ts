@@ -9,6 +9,7 @@ import type { BufferRef } from "./module.ts";
 import type { Pipelines } from "./pipelines.ts";
 import { expectBindable, type GpuStorage, type Pool } from "./pool.ts";
 import type { Program, Result } from "./program.ts";
+import type { TextureSlot } from "./slots.ts";
 
 interface Place {
   readonly resource: GPUBindingResource;
@@ -40,7 +41,12 @@ export interface RunContext {
 export function executableOf(program: Program, context: RunContext): Executable {
   const { device, pool, pipelines } = context;
   expectBindable(device, `${program.largest.what} in ${program.label}`, program.largest.bytes);
-  const compiled = pipelines.getAll(program.dispatches, context.fail);
+  const sources = program.dispatches.map(({ label, wgsl, bindings }) => ({
+    label,
+    wgsl,
+    bindings: bindings.map(({ buffer }) => textureOf(program, buffer)),
+  }));
+  const compiled = pipelines.getAll(sources, context.fail);
   const steps = program.dispatches.map((dispatch, i) => ({
     dispatch,
     pipeline: compiled[i]!,
@@ -62,6 +68,7 @@ export function executableOf(program: Program, context: RunContext): Executable 
 
   function run(inputs: readonly Storage[], donated: readonly boolean[]): readonly Storage[] {
     context.begin(program.label);
+    pool.expectFits(program.label, program.memory);
     const args = inputs as readonly GpuStorage[];
     const places = new Map<BufferRef, Place>();
     program.arguments.forEach((buffer, i) => places.set(buffer, placeOfStorage(args[i]!)));
@@ -112,13 +119,19 @@ export function executableOf(program: Program, context: RunContext): Executable 
     encoder: GPUCommandEncoder,
     record: (pass: GPUComputePassEncoder, step: (typeof steps)[number]) => void,
   ): void {
-    pipelines.warmUp(steps.map(({ pipeline, dispatch: { bindings } }) => ({ pipeline, bindings })));
+    pipelines.warmUp(sources.map(({ bindings }, i) => ({ pipeline: compiled[i]!, bindings })));
     steps.forEach((step, i) => {
       const what = { program: program.label, dispatch: step.dispatch, origin: program.origins[i]! };
       timer.record(what, encoder, (pass) => record(pass, step));
     });
   }
-  return { run, toString: () => program.toString() };
+  return { memory: program.memory, run, toString: () => program.toString() };
+}
+
+/** The size of a texture that a program fills, or null for a buffer. */
+function textureOf({ textures }: Program, name: BufferRef): TextureSlot | null {
+  const slot = textures.slotOf.get(name);
+  return slot === undefined ? null : textures.slots[slot]!;
 }
 
 function placeOfStorage({ buffer, id }: Pick<GpuStorage, "buffer" | "id">): Place {

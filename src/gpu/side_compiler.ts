@@ -11,7 +11,7 @@
  *
  * @module
  */
-import type { Binding } from "./module.ts";
+import type { TextureSlot } from "./slots.ts";
 
 /** A kernel to compile: what a dispatch says of it. */
 export interface KernelSource {
@@ -19,8 +19,8 @@ export interface KernelSource {
   readonly label: string;
   /** The whole module. */
   readonly wgsl: string;
-  /** What it binds. */
-  readonly bindings: readonly Binding[];
+  /** For each binding the size of its texture, or null for a buffer. */
+  readonly bindings: readonly (TextureSlot | null)[];
 }
 
 /** Bytes of a stand-in buffer: more than the smallest that a kernel may bind. */
@@ -28,15 +28,17 @@ const STAND_IN_BYTES = 256;
 
 /** A pipeline, and what it binds. */
 export interface Compiled {
+  /** The pipeline. */
   readonly pipeline: GPUComputePipeline;
-  readonly bindings: readonly Binding[];
+  /** For each binding the size of its texture, or null for a buffer. */
+  readonly bindings: readonly (TextureSlot | null)[];
 }
 
 /** Makes a driver compile pipelines by running no workgroups of them, on stand-ins for their buffers. */
 export class DryRuns {
   readonly #device: GPUDevice;
   readonly #buffers: GPUBuffer[] = [];
-  readonly #textures: GPUTextureView[] = [];
+  readonly #textures = new Map<string, GPUTextureView>();
 
   /** @param device Where the pipelines are. */
   constructor(device: GPUDevice) {
@@ -48,9 +50,9 @@ export class DryRuns {
     const encoder = this.#device.createCommandEncoder({ label: "dry run" });
     const pass = encoder.beginComputePass();
     for (const { pipeline, bindings } of kernels) {
-      const entries = bindings.map(({ texture }, binding): GPUBindGroupEntry => ({
+      const entries = bindings.map((texture, binding): GPUBindGroupEntry => ({
         binding,
-        resource: texture ? this.#texture(binding) : { buffer: this.#buffer(binding) },
+        resource: texture ? this.#texture(binding, texture) : { buffer: this.#buffer(binding) },
       }));
       pass.setPipeline(pipeline);
       pass.setBindGroup(0, this.#device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));
@@ -77,12 +79,16 @@ export class DryRuns {
     });
   }
 
-  #texture(binding: number): GPUTextureView {
-    return this.#textures[binding] ??= this.#device.createTexture({
-      size: [1, 1],
-      format: "rgba32float",
-      usage: GPUTextureUsage.STORAGE_BINDING,
-    }).createView();
+  /** Of a size of the same kind: llvmpipe compiles a kernel anew for textures whose sides are powers of two. */
+  #texture(binding: number, { width, height }: TextureSlot): GPUTextureView {
+    const size = [width, height].map((side) => Number.isInteger(Math.log2(side)) ? 1 : 3);
+    const key = `${binding}: ${size.join(" x ")}`;
+    const known = this.#textures.get(key);
+    if (known) return known;
+    const usage = GPUTextureUsage.STORAGE_BINDING;
+    const view = this.#device.createTexture({ size, format: "rgba32float", usage }).createView();
+    this.#textures.set(key, view);
+    return view;
   }
 }
 

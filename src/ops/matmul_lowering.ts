@@ -63,7 +63,7 @@ function splitsFor(shape: MatmulShape, variant: Variant): number {
 }
 
 /** Multiply-adds from which a product repays two more dispatches and the copies of its operands to textures. */
-const TEXTURE_WORK = 2 ** 22;
+export const TEXTURE_WORK: number = 2 ** 22;
 /** Uses of each copied element below which the copy is not repaid: that many rows or columns of the result. */
 const TEXTURE_USES = 32;
 
@@ -111,6 +111,7 @@ function build(kernel: KernelContext, attrs: MatmulAttrs): void {
     tile: layouts ? textureTile(shape, tuning.textureTiles) : storageTile(shape, tuning.bufferTiles),
     ...(layouts && { textures: layouts }),
     ...(sharedRows && { sharedRows }),
+    longStores: kernel.hasEpilogue && splits === 1,
   });
   function multiply(c: Operand): void {
     dispatchKernelText(kernel, label, text, layouts === null ? [a, b] : [], [c], textures);

@@ -56,6 +56,8 @@ export interface MatmulOptions {
   readonly sharedRows?: SharedRows;
   /** Software only: operands are read from textures 0 and 1, not from inputs. */
   readonly textures?: MatmulTextures;
+  /** Software only: a store is long, so it is written once for a row of the tile, in a loop over the rows. */
+  readonly longStores?: boolean;
 }
 
 /** Operands of every product by their names in the kernels. */

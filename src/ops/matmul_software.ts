@@ -19,8 +19,8 @@ import {
   OPERANDS,
 } from "./matmul_shape.ts";
 import { textureLine, type TextureMatrix } from "./texture_matrix.ts";
-import { forEachRow } from "./tile_store.ts";
 import { registerTile, type TileOperand } from "./tile.ts";
+import { forEachRow } from "./tile_store.ts";
 
 /** Lanes of a software workgroup: one SIMD group of llvmpipe. */
 const LANES = 8;
@@ -105,7 +105,7 @@ export function softwareMatmul(shape: MatmulShape, options: MatmulOptions): Kern
     )
       .join("");
   };
-  body += forEachRow({ name: "c", rows, columns }, (row, accumulators) => {
+  body += forEachRow({ name: "c", rows, columns, unrolled: !options.longStores }, (row, accumulators) => {
     const stores = accumulators.map((value, c) => put(row, c, value)).join("");
     return edgeM ? `if (m0 + ${row} < ${m}u) {\n${stores}}\n` : stores;
   });

@@ -23,7 +23,7 @@ export interface ExecuteTextures {
 }
 
 /** Multiply-adds of one product from which the copies of its operands to textures are repaid. */
-const TEXTURE_WORK = 2 ** 22;
+export const EXPERT_TEXTURE_WORK: number = 2 ** 22;
 /** Rows of an expert from which copying its matrices is. */
 const TEXTURE_ROWS = 32;
 
@@ -33,7 +33,7 @@ export function repaysTextures(
   { software, textureSide, tuning }: AdapterTraits,
 ): boolean {
   if (!software || textureSide === 0) return false;
-  const least = tuning?.expertTextureWork ?? TEXTURE_WORK;
+  const least = tuning?.expertTextureWork ?? EXPERT_TEXTURE_WORK;
   return assignments * width * inner >= least &&
     (least === 0 || assignments / Math.min(experts, assignments) >= TEXTURE_ROWS);
 }

@@ -71,10 +71,10 @@ export function dispatchReadDots(kernel: KernelContext): void {
 }
 
 /** How rows are loaded and multiplied, four columns at once or one. */
-function dotForms(width: number): { unit: 1 | 4; zero: string; product(a: string, b: string): string } {
+function dotForms(width: number): { readonly unit: 1 | 4; product(a: string, b: string): string } {
   return width % 4 === 0
-    ? { unit: 4, zero: "0.0", product: (a, b) => `dot(${a}, ${b})` }
-    : { unit: 1, zero: "0.0", product: (a, b) => `${a} * ${b}` };
+    ? { unit: 4, product: (a, b) => `dot(${a}, ${b})` }
+    : { unit: 1, product: (a, b) => `${a} * ${b}` };
 }
 
 function dispatchLaneDots(kernel: KernelContext, label: string): void {

@@ -93,12 +93,19 @@ gpuTest(
   },
 );
 
-gpuTest("the host's clock measures where the device has none", async () => {
+gpuTest("both clocks can be asked for, and a device without timestamps says so", async () => {
   const x = ones([16, 16]);
-  const report = await profile(() => matmul(x, x), { clock: "host" });
-  assertEquals(report.clock, "host");
-  assert(report.kernels.length > 0 && report.kernels.every(({ ms }) => Number.isFinite(ms) && ms >= 0));
-  assertEquals((await report.result.data())[0], 16);
+  const { device } = currentRuntime("test") as GpuRuntime;
+  for (const clock of ["host", "device"] as const) {
+    if (clock === "device" && !device.features.has("timestamp-query")) {
+      await assertRejects(() => profile(() => matmul(x, x), { clock }), AdapterError, "timestamp-query");
+      continue;
+    }
+    const report = await profile(() => matmul(x, x), { clock });
+    assertEquals(report.clock, clock);
+    assert(report.kernels.length > 0 && report.kernels.every(({ ms }) => Number.isFinite(ms) && ms >= 0));
+    assertEquals((await report.result.data())[0], 16);
+  }
 });
 
 gpuTest("after a profile nothing is timed any more, also when the work throws", async () => {

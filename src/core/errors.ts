@@ -72,8 +72,12 @@ function formatLines({ summary, facts = [], fix }: ErrorLines): string {
 
 const SOURCE_ROOT = new URL("..", import.meta.url).href;
 
+/** Folders of the library that use the rest of it like anyone else: where nobody else is on the stack, they are the user. */
+const USERS = ["layers", "routing", "optim", "train"];
+
 /**
- * The first stack line outside the library, as `file.ts:line:column`, or "unknown".
+ * The first stack line outside the library, as `file.ts:line:column`. Where there is none, as in the training program, it
+ * is the first line of a layer, router, optimizer or of the program, else "unknown".
  * The compiler keeps it with a node only where someone will read it, because a stack costs more than an op.
  */
 export function callSite(): string {
@@ -88,7 +92,8 @@ export function rememberCallSite(): () => string {
 
 function siteOf(place: Error): string {
   const lines = (place.stack ?? "").split("\n").slice(1);
-  const own = lines.find((line) => !line.includes(SOURCE_ROOT) && /:\d+:\d+/.test(line));
+  const own = lines.find((line) => !line.includes(SOURCE_ROOT) && /:\d+:\d+/.test(line)) ??
+    lines.find((line) => USERS.some((folder) => line.includes(`${SOURCE_ROOT}${folder}/`)));
   const match = own?.match(/([^/\\\s(]+):(\d+):(\d+)\)?$/);
   return match ? `${match[1]}:${match[2]}:${match[3]}` : "unknown";
 }

@@ -10,6 +10,7 @@ import type { Attrs, Primitive } from "./primitive.ts";
 import { type Aval, formatAval } from "./shape.ts";
 import { atSite, expectUsable, type OpNode, sourceOf, type Tensor } from "./tensor.ts";
 import { nodesBehind } from "./walk.ts";
+import { bytesInBuffer, windowsOf } from "./windows.ts";
 
 /** Number of a value in a graph. */
 export type ValueId = number;
@@ -51,7 +52,8 @@ const SCRATCH_BUFFERS = 2;
 function staysWhole({ primitive, attrs, inputs, outputs }: OpNode, target: Target): boolean {
   if (primitive.kind !== "composite") return true;
   if (target === null || primitive.lower.as !== "kernel") return false;
-  if (inputs.length + outputs.length + SCRATCH_BUFFERS > target.storageBuffers) return false;
+  const bindings = [...inputs, ...outputs].reduce((sum, value) => sum + windowsOf(bytesInBuffer(value), target), 0);
+  if (bindings + SCRATCH_BUFFERS > target.storageBuffers) return false;
   return primitive.lower.accepts?.(inputs, attrs, target) ?? true;
 }
 

@@ -20,6 +20,8 @@ export interface AdapterTraits {
   readonly workgroupInvocations: number;
   /** Storage buffers one kernel may bind. */
   readonly storageBuffers: number;
+  /** Bytes that one binding may show of a buffer; absent where there is no such limit. */
+  readonly bindingBytes?: number;
   /** Largest side of a texture that kernels may write and read back, or 0 where they cannot. */
   readonly textureSide: number;
   /** What was measured on this adapter; absent where the defaults hold. */

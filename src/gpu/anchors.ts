@@ -34,7 +34,7 @@ export interface FuseOptions {
   /** Arguments whose buffers results may take over: one read and written at the same element is bound once. */
   readonly donated?: readonly boolean[];
   /** The adapter, as far as fusion differs: a software one by default. */
-  readonly adapter?: Pick<AdapterTraits, "software">;
+  readonly adapter?: Pick<AdapterTraits, "software" | "bindingBytes">;
 }
 
 /** Cost up to which recomputing a value beats storing and loading it, in additions. */

@@ -27,7 +27,7 @@ import {
 } from "../core/runtime.ts";
 import { nearestName } from "../core/suggest.ts";
 import type { FusionChoice } from "./anchors.ts";
-import { DEFAULT_BUDGET_BYTES, expectBindable, formatBytes, type GpuStorage, Pool } from "./pool.ts";
+import { DEFAULT_BUDGET_BYTES, expectCreatable, formatBytes, type GpuStorage, Pool } from "./pool.ts";
 import { compileProgram } from "./program.ts";
 import { readStorages } from "./read.ts";
 import { Pipelines } from "./pipelines.ts";
@@ -42,6 +42,11 @@ export interface InitOptions {
   readonly powerPreference?: GPUPowerPreference;
   /** Bytes all tensors, idle buffers and scratch may take together, 4 GiB by default. */
   readonly budgetBytes?: number;
+  /**
+   * Bytes that one binding may show of a buffer, from 4096 to the adapter's `maxStorageBufferBindingSize`, the default.
+   * Larger tensors are bound in windows of this size, so there is hardly a reason to set it but to test that.
+   */
+  readonly bindingLimitBytes?: number;
   /** `"none"` stores every value and fuses nothing: slow, for finding a compiler mistake. */
   readonly fusion?: "all" | "none";
   /**
@@ -84,6 +89,8 @@ const RAISED_LIMITS = [
   "maxComputeWorkgroupSizeX",
   "maxTextureDimension2D",
 ] as const;
+/** Smallest of `init({ bindingLimitBytes })`: less would only multiply the windows. */
+const LEAST_BINDING_BYTES = 4096;
 const SOFTWARE_NAMES = /llvmpipe|lavapipe|swiftshader|software/i;
 
 /** A device with what it was started from. */
@@ -112,6 +119,10 @@ const OPTION_CHECKS: Readonly<
     must: "must be a positive number of bytes",
     holds: (value) => typeof value === "number" && value > 0,
   },
+  bindingLimitBytes: {
+    must: `must be a whole number of bytes from ${LEAST_BINDING_BYTES}`,
+    holds: (value) => typeof value === "number" && Number.isSafeInteger(value) && value >= LEAST_BINDING_BYTES,
+  },
   fusion: { must: 'must be "all" or "none"', holds: (value) => value === "all" || value === "none" },
   calibration: {
     must: "must be true, false or a folder",
@@ -127,6 +138,14 @@ function expectInitOptions(options: InitOptions): void {
     return [[name, value, `unknown option${near === undefined ? "" : `; did you mean ${near}?`}`]];
   });
   expectNoProblems("a device", problems);
+}
+
+/** Bytes that a binding may show, which an option may lower. */
+function expectBindingLimit({ bindingLimitBytes }: InitOptions, most: number): number {
+  if (bindingLimitBytes === undefined) return most;
+  const isOver = bindingLimitBytes > most;
+  expectNoProblems("a device", isOver ? [["bindingLimitBytes", bindingLimitBytes, `must be at most ${most}`]] : []);
+  return bindingLimitBytes;
 }
 
 function noAdapter(options: InitOptions): AdapterError {
@@ -163,6 +182,7 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
   if (current?.runtime.isAlive && hasRuntime() && sameOptions(current.options, options)) return current.info;
   const adapter = await findAdapter(options);
   if (!adapter) throw noAdapter(options);
+  const bindingBytes = expectBindingLimit(options, adapter.limits.maxStorageBufferBindingSize);
   const requiredFeatures = USEFUL_FEATURES.filter((feature) => adapter.features.has(feature));
   const requiredLimits = Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]]));
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
@@ -186,6 +206,7 @@ export async function init(options: InitOptions = {}): Promise<DeviceInfo> {
     workgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
     storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
+    bindingBytes,
     textureSide: canReadTextures() ? device.limits.maxTextureDimension2D : 0,
     ...(stored && { tuning: stored.tuning }),
   };
@@ -270,10 +291,11 @@ function deviceLost({ reason, message }: GPUDeviceLostInfo, pool: Pool, doing: s
  */
 export function webGpuRuntime(
   device: GPUDevice,
-  adapter: AdapterTraits,
+  traits: AdapterTraits,
   options: Omit<InitOptions, "fusion"> & { readonly fusion?: FusionChoice } = {},
   side: SideCompiler | null = null,
 ): GpuRuntime {
+  const adapter: AdapterTraits = { bindingBytes: device.limits.maxStorageBufferBindingSize, ...traits };
   const pool = new Pool(device, options.budgetBytes ?? DEFAULT_BUDGET_BYTES);
   const pipelines = new Pipelines(device, side);
   // A driver that is still busy while the process tears its memory down can crash it after everything is done. Asking for
@@ -333,7 +355,7 @@ export function webGpuRuntime(
       runtime.expectAlive();
       const bytes = packForDevice(tensor.dtype, data);
       const size = Math.max(16, Math.ceil(bytes.byteLength / 16) * 16);
-      expectBindable(device, formatAval(tensor), size);
+      expectCreatable(device, formatAval(tensor), size);
       const storage = pool.acquire(size, formatAval(tensor));
       if (bytes.byteLength > 0) device.queue.writeBuffer(storage.buffer, 0, bytes);
       return storage;

@@ -6,7 +6,7 @@
 import type { Graph, ValueId } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
 import { Emitter } from "./emit.ts";
-import type { Fusion, Group } from "./fuse.ts";
+import { bytesOf, type Fusion, type Group } from "./fuse.ts";
 import type { Binding, BufferRef, ModuleWriter } from "./module.ts";
 
 /** One dispatch of a program. */
@@ -19,6 +19,14 @@ export interface Dispatch {
   readonly bindings: readonly Binding[];
   /** Grid. */
   readonly workgroups: readonly [number, number, number];
+}
+
+/** A temporary buffer of one hand-written kernel. */
+export interface Scratch {
+  /** Its name among the program's buffers. */
+  readonly buffer: BufferRef;
+  /** Its size. */
+  readonly bytes: number;
 }
 
 const MAX_WORKGROUPS = 65_535;
@@ -55,6 +63,15 @@ export function emitterFor(graph: Graph, fusion: Fusion, group: Group, module: M
 /** Name of the buffer that holds a value. */
 export function bufferOf(id: ValueId): BufferRef {
   return `%${id}`;
+}
+
+/**
+ * Tells the bytes of a program's buffers by name.
+ *
+ * @param scratch Temporary buffers of a hand-written kernel, which are no values of the graph.
+ */
+export function bytesOfBuffers(graph: Graph, scratch: readonly Scratch[] = []): (buffer: BufferRef) => number {
+  return (buffer) => scratch.find((own) => own.buffer === buffer)?.bytes ?? bytesOf(graph, Number(buffer.slice(1)));
 }
 
 /** The dispatch of a body for one invocation each, `id`. */

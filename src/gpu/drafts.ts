@@ -31,15 +31,41 @@ export function dependsOn(from: Draft, target: Draft): boolean {
   return false;
 }
 
+/** When groups can run and must have run, as places of nodes in the order of creation. */
+export interface Spans {
+  /** The last node that a group reads, -1 if it reads none. */
+  readonly ready: Map<Draft, number>;
+  /** When the first reader of a group can run itself, infinite if there is none. */
+  readonly needed: Map<Draft, number>;
+}
+
+/** The spans of the groups that are not merged. */
+export function spansOf(drafts: readonly Draft[], place: ReadonlyMap<GraphNode, number>): Spans {
+  const live = drafts.filter((draft) => draft.merged === null);
+  const ready = new Map<Draft, number>();
+  const needed = new Map<Draft, number>(live.map((draft) => [draft, Infinity]));
+  for (const draft of live) {
+    const last = [...draft.deps].map((dep) => place.get(resolve(dep).members.at(-1)!)!);
+    ready.set(draft, Math.max(-1, ...last));
+  }
+  for (const draft of live) {
+    const time = Math.max(ready.get(draft)!, place.get(draft.members[0]!)!);
+    for (const dep of draft.deps) needed.set(resolve(dep), Math.min(needed.get(resolve(dep))!, time));
+  }
+  return { ready, needed };
+}
+
+/** The group that a group became part of, or it itself. */
+function resolve(draft: Draft): Draft {
+  let at = draft;
+  while (at.merged) at = at.merged;
+  return at;
+}
+
 /** Groups in dependency order, otherwise in order of creation, so that the backward pass frees what it is done with. */
 export function sortDrafts(drafts: readonly Draft[], place: ReadonlyMap<GraphNode, number>): Draft[] {
   const done = new Set<Draft>();
   const sorted: Draft[] = [];
-  const resolve = (draft: Draft): Draft => {
-    let at = draft;
-    while (at.merged) at = at.merged;
-    return at;
-  };
   for (const root of drafts.toSorted((a, b) => place.get(a.members[0]!)! - place.get(b.members[0]!)!)) {
     const stack = [{ draft: root, entered: false }];
     while (stack.length > 0) {
@@ -61,7 +87,7 @@ export function sortDrafts(drafts: readonly Draft[], place: ReadonlyMap<GraphNod
       }
     }
   }
-  return atTheirTimes(sorted, place, resolve);
+  return atTheirTimes(sorted, place);
 }
 
 /**
@@ -71,7 +97,6 @@ export function sortDrafts(drafts: readonly Draft[], place: ReadonlyMap<GraphNod
 function atTheirTimes(
   sorted: readonly Draft[],
   place: ReadonlyMap<GraphNode, number>,
-  resolve: (draft: Draft) => Draft,
 ): Draft[] {
   const times = new Map<Draft, number>();
   for (const draft of sorted) {

@@ -14,10 +14,10 @@
  */
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
 import type { Lowering } from "../core/kernel.ts";
-import { bytesPerElement } from "../core/dtype.ts";
 import { sizeOf } from "../core/shape.ts";
+import { bytesInBuffer, windowsOf } from "../core/windows.ts";
 import { chooseAnchors, type FuseOptions, takesStep } from "./anchors.ts";
-import { dependsOn, type Draft, sortDrafts } from "./drafts.ts";
+import { dependsOn, type Draft, sortDrafts, spansOf } from "./drafts.ts";
 import { APART, fitsRow, OTHER, type Relation, rowBroadcast, SAME } from "./relations.ts";
 
 export type { FuseOptions };
@@ -59,6 +59,9 @@ const LONG_ROW = 64;
 
 /** Elements up to which independent groups of one domain share a kernel: more are worth a dispatch of their own. */
 const SMALL = 65_536;
+
+/** Nodes by which a group may be late for its first reader to share a kernel: far fewer than the pass over a model has. */
+const PATIENCE = 64;
 
 /** Loop iterations up to which independent reductions share an invocation. */
 const SHORT = 4096;
@@ -191,12 +194,15 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
       }
     }
     const isPacked = stored.some((id) => graph.avals[id]!.dtype === "bf16");
-    let count = stored.length;
+    // A map kernel runs once for each stretch of what it reads in step, and binds only that; see parts.ts.
+    const bindingsOf = (id: ValueId, inStep: boolean) =>
+      inStep && shape.kind === "map" ? 1 : windowsOf(bytesOf(graph, id), options.adapter ?? {});
+    let count = stored.reduce((total, id) => total + bindingsOf(id, true), 0);
     for (const [id, relations] of outside) {
       const isOneWidth = shape.kind !== "kernel" && !isPacked && (sizeOfValue(id) === 1 ||
         relations.every((r) => r === SAME || (shape.kind === "row" && r.at === "row")));
       // A buffer read both as scalars and as vec4 is bound twice.
-      count += isOneWidth ? 1 : 2;
+      count += (isOneWidth ? 1 : 2) * bindingsOf(id, relations.every((r) => r.at === "same"));
     }
     return count - (shape.kind === "map" ? inPlace(stored, outside, own) : 0);
   }
@@ -316,9 +322,11 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
 
   /**
    * Joins small groups of one domain that have nothing to do with each other, such as the updates of all biases: each
-   * would be a dispatch that costs more than its work.
+   * would be a dispatch that costs more than its work. None is made to wait long past its first reader: the passes over
+   * two micro-batches would otherwise run in step, with the activations of both.
    */
   function mergeNeighbors(): void {
+    const { ready, needed } = spansOf(order, place);
     const byDomain = Map.groupBy(
       order.filter((draft) => draft.merged === null && draft.kind === "map" && draft.rows <= SMALL),
       ({ rows }) => rows,
@@ -328,12 +336,16 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
         if (!isShort(other.members)) continue;
         for (const home of drafts.slice(i + 1)) {
           if (home.merged !== null || home.members.some(isReduce) !== other.members.some(isReduce)) continue;
+          const wait = Math.max(ready.get(home)! - needed.get(other)!, ready.get(other)! - needed.get(home)!);
+          if (wait > PATIENCE) continue;
           if (dependsOn(home, other) || dependsOn(other, home)) continue;
           const members = [...other.members, ...home.members].sort((a, b) => place.get(a)! - place.get(b)!);
           if (!isShort(members) || buffersOf(home, members) > options.maxBuffers || !packsAll(home, members)) continue;
           for (const dep of other.deps) home.deps.add(dep);
           home.members = members;
           other.merged = home;
+          ready.set(home, Math.max(ready.get(home)!, ready.get(other)!));
+          needed.set(home, Math.min(needed.get(home)!, needed.get(other)!));
           break;
         }
       }
@@ -404,8 +416,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
   }
 }
 
-/** Bytes of a value in a buffer, padded to whole vec4s so that kernels may store four elements at a time. */
+/** Bytes of a value in a buffer. */
 export function bytesOf(graph: Graph, id: ValueId): number {
-  const { shape, dtype } = graph.avals[id]!;
-  return Math.max(16, Math.ceil(sizeOf(shape) * bytesPerElement(dtype) / 16) * 16);
+  return bytesInBuffer(graph.avals[id]!);
 }

@@ -6,32 +6,27 @@
 import type { DType } from "../core/dtype.ts";
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
 import type { AdapterTraits, Code, DispatchSpec, KernelContext, Operand, TextureOperand } from "../core/kernel.ts";
-import { type Shape, sizeOf } from "../core/shape.ts";
-import { bytesPerElement } from "../core/dtype.ts";
+import type { Shape } from "../core/shape.ts";
+import { bytesInBuffer } from "../core/windows.ts";
 import { Emitter } from "./emit.ts";
 import type { Fusion, Group } from "./fuse.ts";
 import {
   bufferOf,
+  bytesOfBuffers,
   type Dispatch,
   emitterFor,
   finish,
   foldGrid,
   labelOf,
+  type Scratch,
   threadHead,
   workgroupSizeFor,
 } from "./dispatch.ts";
 import { lowerRow } from "./lower_row.ts";
 import { type BufferRef, ModuleWriter, wgslType } from "./module.ts";
+import { partHead, partsOf } from "./parts.ts";
 
-export type { Dispatch };
-
-/** A temporary buffer of one hand-written kernel. */
-export interface Scratch {
-  /** Its name among the program's buffers. */
-  readonly buffer: BufferRef;
-  /** Its size. */
-  readonly bytes: number;
-}
+export type { Dispatch, Scratch };
 
 /** What a group became. */
 export interface Lowered {
@@ -64,7 +59,7 @@ export function lowerGroup(
   }
   switch (group.kind) {
     case "map":
-      return { dispatches: [lowerMap(graph, fusion, group, adapter, inPlace)], scratch: [] };
+      return { dispatches: lowerMap(graph, fusion, group, adapter, inPlace), scratch: [] };
     case "row":
       return { dispatches: [lowerRow(graph, fusion, group, adapter)], scratch: [] };
     case "kernel":
@@ -80,28 +75,38 @@ function isReduceOfColumns(graph: Graph, node: GraphNode): boolean {
   return !lower.axes(node.attrs).includes(last) && shape[last]! % 4 === 0 && !(lower.parts?.(node.attrs));
 }
 
-/** One invocation for four elements, or for one if the group holds a reduction whose results do not lie together. */
+/**
+ * One invocation for four elements, or for one if the group holds a reduction whose results do not lie together; one
+ * dispatch for each part.
+ */
 function lowerMap(
   graph: Graph,
   fusion: Fusion,
   group: Group,
   adapter: AdapterTraits,
   inPlace: ReadonlyMap<BufferRef, BufferRef>,
-): Dispatch {
+): readonly Dispatch[] {
   const written = new Set(group.stored.map(bufferOf));
   const wide = group.members.every((node) => node.primitive.lower.as !== "reduce" || isReduceOfColumns(graph, node));
   const packed = group.stored.some((id) => graph.avals[id]!.dtype === "bf16");
   const lanes = packed || (wide && group.rows > 1) ? 4 : 1;
   const shared = new Map([...inPlace].filter(([, result]) => written.has(result)));
-  const module = new ModuleWriter(written, shared, lanes);
-  const emitter = emitterFor(graph, fusion, group, module);
-  const index = lanes === 4 ? emitter.bind("id * 4u") : group.rows === 1 ? "0u" : "id";
-  // All loads come before the first store: a result may lie in the buffer of an argument.
-  const values = group.stored.map((id) => emitter.value(id, emitter.linear(graph.avals[id]!.shape, index), lanes));
-  group.stored.forEach((id, i) =>
-    emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, index, values[i]!, lanes))
-  );
-  return finish(labelOf(group), module, Math.ceil(group.rows / lanes), adapter, emitter.text);
+  const bytesOf = bytesOfBuffers(graph);
+  const parts = partsOf(graph, group, adapter);
+  return parts.map((part, number) => {
+    const module = new ModuleWriter({ written, adapter, bytesOf, inPlace: shared, width: lanes, part });
+    const emitter = emitterFor(graph, fusion, group, module);
+    const index = part?.index.whole ?? (lanes === 4 ? emitter.bind("id * 4u") : group.rows === 1 ? "0u" : "id");
+    // All loads come before the first store: a result may lie in the buffer of an argument.
+    const values = group.stored.map((id) => emitter.value(id, emitter.linear(graph.avals[id]!.shape, index), lanes));
+    group.stored.forEach((id, i) =>
+      emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, index, values[i]!, lanes))
+    );
+    const threads = Math.ceil((part?.count ?? group.rows) / lanes);
+    if (part === undefined) return finish(labelOf(group), module, threads, adapter, emitter.text);
+    const label = `${labelOf(group)} ${number + 1}/${parts.length}`;
+    return finish(label, module, threads, adapter, `${partHead(part, lanes, emitter.text)}\n${emitter.text}`);
+  });
 }
 
 /** A hand-written kernel: its dispatches, with pulled inputs and the epilogue as module functions. */
@@ -134,7 +139,7 @@ function lowerKernel(
       ...spec.writes.filter((o) => !(hasEpilogue && o.id === outputs[0]!.id)).map(refOf),
       ...(hasEpilogue && writesOutput ? group.stored.map(bufferOf) : []),
     ];
-    const module = new ModuleWriter(written);
+    const module = new ModuleWriter({ written, adapter, bytesOf: bytesOfBuffers(graph, scratch) });
     const code = codeFor(module);
     const body = spec.body(code);
     const prelude = spec.prelude?.(code);
@@ -232,10 +237,7 @@ function lowerKernel(
     hasEpilogue,
     scratch(shape: Shape, dtype: DType): Operand {
       const made: Operand = { shape, dtype, id: operands++ };
-      scratch.push({
-        buffer: refOf(made),
-        bytes: Math.max(16, Math.ceil(sizeOf(shape) * bytesPerElement(dtype) / 16) * 16),
-      });
+      scratch.push({ buffer: refOf(made), bytes: bytesInBuffer(made) });
       return made;
     },
     texture(o, layout, size) {

@@ -10,7 +10,7 @@
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
 import type { AdapterTraits, Index, Lowering } from "../core/kernel.ts";
 import { sizeOf } from "../core/shape.ts";
-import { bufferOf, type Dispatch, emitterFor, finish, foldGrid, labelOf } from "./dispatch.ts";
+import { bufferOf, bytesOfBuffers, type Dispatch, emitterFor, finish, foldGrid, labelOf } from "./dispatch.ts";
 import type { Emitter } from "./emit.ts";
 import type { Fusion, Group } from "./fuse.ts";
 import { ModuleWriter, wgslType } from "./module.ts";
@@ -74,7 +74,8 @@ export function lowerRow(graph: Graph, fusion: Fusion, group: Group, adapter: Ad
   const full = group.stored.filter(isFull);
   const passes = stages.length + (full.length > 0 ? 1 : 0);
   const layout = layoutOf({ inner: group.inner, reductions: stages.flat().length, passes }, adapter);
-  const module = new ModuleWriter(group.stored.map(bufferOf));
+  const bytesOf = bytesOfBuffers(graph);
+  const module = new ModuleWriter({ written: group.stored.map(bufferOf), adapter, bytesOf });
   const emitter = emitterFor(graph, fusion, group, module);
   const walk = walkOf(group, layout, emitter);
   const { width } = layout;

@@ -5,6 +5,17 @@
  */
 import { computeType } from "../core/arithmetic.ts";
 import type { DType } from "../core/dtype.ts";
+import type { AdapterTraits } from "../core/kernel.ts";
+import { windowBytes } from "../core/windows.ts";
+import {
+  type BindingWindow,
+  bindingWindows,
+  type Part,
+  plainView,
+  typeBytes,
+  type View,
+  windowedView,
+} from "./views.ts";
 
 /** A buffer of a program: a value of the graph, or a kernel's own scratch. */
 export type BufferRef = string;
@@ -17,6 +28,24 @@ export interface Binding {
   readonly access: "read" | "read_write";
   /** Whether it is a texture, which a kernel either reads or writes, never both. */
   readonly texture?: true;
+  /** The stretch of the buffer that is bound, in bytes; absent for all of it. */
+  readonly window?: BindingWindow;
+}
+
+/** Options of {@linkcode ModuleWriter}. */
+export interface ModuleOptions {
+  /** Buffers this dispatch writes: they are bound once, read and write. */
+  readonly written: Iterable<BufferRef>;
+  /** Says how much of a buffer one binding may show. */
+  readonly adapter: Pick<AdapterTraits, "bindingBytes">;
+  /** Bytes of a buffer. */
+  bytesOf(buffer: BufferRef): number;
+  /** Buffers read that are the same memory as a written one: read to written. */
+  readonly inPlace?: ReadonlyMap<BufferRef, BufferRef>;
+  /** Lanes in which the written ones of these are stored, 4 by default. */
+  readonly width?: 1 | 4;
+  /** What this dispatch works on, if it is one of several. */
+  readonly part?: Part | undefined;
 }
 
 /** WGSL type in which `lanes` elements of a dtype are computed. */
@@ -63,22 +92,26 @@ interface BoundTexture {
 /** Collects what a body uses and writes the module's text. */
 export class ModuleWriter {
   readonly #bound: Bound[] = [];
+  /** By the name of a buffer's first binding. */
+  readonly #views = new Map<string, View>();
   readonly #preludes = new Map<string, string>();
   readonly #textures: BoundTexture[] = [];
   readonly #written: ReadonlySet<BufferRef>;
   readonly #inPlace: ReadonlyMap<BufferRef, BufferRef>;
   readonly #width: 1 | 4;
+  readonly #bytesOf: (buffer: BufferRef) => number;
+  readonly #windowBytes: number;
+  readonly #part: Part | undefined;
   #usesF16 = false;
 
-  /**
-   * @param written Buffers this dispatch writes: they are bound once, read and write.
-   * @param inPlace Buffers read that are the same memory as a written one: read to written.
-   * @param width Lanes in which the written ones of these are stored.
-   */
-  constructor(written: Iterable<BufferRef>, inPlace: ReadonlyMap<BufferRef, BufferRef> = new Map(), width: 1 | 4 = 4) {
+  /** @param options What the dispatch writes, and how large buffers and bindings are. */
+  constructor({ written, adapter, bytesOf, inPlace = new Map(), width = 4, part }: ModuleOptions) {
     this.#written = new Set(written);
     this.#inPlace = inPlace;
     this.#width = width;
+    this.#bytesOf = bytesOf;
+    this.#windowBytes = windowBytes(adapter);
+    this.#part = part;
   }
 
   /** Adds module-level text once. */
@@ -86,20 +119,44 @@ export class ModuleWriter {
     if (!this.#preludes.has(key)) this.#preludes.set(key, text);
   }
 
-  #bind(buffer: BufferRef, dtype: DType, lanes: 1 | 4): string {
+  #bind(buffer: BufferRef, dtype: DType, lanes: 1 | 4): View {
     const type = storageType(dtype, lanes);
     const access = this.#written.has(buffer) ? "read_write" : "read";
     const known = this.#bound.find((bound) => bound.buffer === buffer && bound.type === type);
-    if (known) return known.name;
+    if (known) return this.#views.get(known.name)!;
     const twin = this.#bound.find((bound) => bound.buffer === buffer);
     if (twin && access === "read_write") {
       throw new Error(`a kernel writes ${buffer} both as ${twin.type} and as ${type}; one dispatch must use one width`);
     }
     if (dtype === "f16") this.#usesF16 = true;
     if (dtype === "bf16") this.prelude("bf16", BF16);
-    const name = `b${this.#bound.length}`;
-    this.#bound.push({ buffer, access, name, type });
-    return name;
+    const windows = bindingWindows(dtype, this.#bytesOf(buffer), this.#windowBytes, this.#partOf(buffer));
+    const names = windows.map((window) => {
+      const name = `b${this.#bound.length}`;
+      this.#bound.push({ buffer, access, name, type, ...(window && { window }) });
+      return name;
+    });
+    const [name] = names as [string];
+    const view = windows.length === 1 ? plainView(name) : windowedView(names, {
+      type,
+      access,
+      length: this.#windowBytes / typeBytes(dtype, lanes),
+      define: (text) => this.prelude(`${name} windows`, text),
+    });
+    this.#views.set(name, view);
+    return view;
+  }
+
+  /** The part of this dispatch, if it binds no more of a buffer. */
+  #partOf(buffer: BufferRef): Part | undefined {
+    return this.#part?.buffers.has(buffer) ? this.#part : undefined;
+  }
+
+  /** The index into what is bound of a buffer. */
+  #indexIn(buffer: BufferRef, index: string): string {
+    const part = this.#partOf(buffer);
+    if (part === undefined) return index;
+    return index === part.index.whole ? part.index.own : `(${index}) - ${part.start}u`;
   }
 
   /** An expression that loads one element, or four from an index that is a multiple of 4. */
@@ -109,17 +166,19 @@ export class ModuleWriter {
       if (lanes === this.#width) return this.load(shared, dtype, index, lanes);
       return `${this.load(shared, dtype, index, 4)}[(${index}) & 3u]`;
     }
-    const name = this.#bind(buffer, dtype, lanes);
-    const place = lanes === 1 ? `${name}[${index}]` : `${name}[(${index}) >> 2u]`;
+    const view = this.#bind(buffer, dtype, lanes);
+    const at = this.#indexIn(buffer, index);
+    if (dtype === "bf16" && lanes === 1) {
+      return `bf16_to_f32((${view.load(`(${at}) >> 1u`)} >> (16u * ((${at}) & 1u))) & 0xffffu)`;
+    }
+    const place = view.load(lanes === 1 ? at : `(${at}) >> 2u`);
     switch (dtype) {
       case "bool":
         return `(${place} != ${lanes === 1 ? "0u" : "vec4<u32>(0u)"})`;
       case "f16":
         return `${wgslType(dtype, lanes)}(${place})`;
       case "bf16":
-        return lanes === 4
-          ? `bf16_unpack(${place})`
-          : `bf16_to_f32((${name}[(${index}) >> 1u] >> (16u * ((${index}) & 1u))) & 0xffffu)`;
+        return `bf16_unpack(${place})`;
       default:
         return place;
     }
@@ -127,20 +186,22 @@ export class ModuleWriter {
 
   /** A statement that stores one element, or four. */
   store(buffer: BufferRef, dtype: DType, index: string, value: string, lanes: 1 | 4): string {
-    const name = this.#bind(buffer, dtype, lanes);
-    const place = lanes === 1 ? `${name}[${index}]` : `${name}[(${index}) >> 2u]`;
+    const view = this.#bind(buffer, dtype, lanes);
+    const at = this.#indexIn(buffer, index);
+    const place = lanes === 1 ? at : `(${at}) >> 2u`;
     switch (dtype) {
       case "bool":
-        return lanes === 1
-          ? `${place} = select(0u, 1u, ${value});`
-          : `${place} = select(vec4<u32>(0u), vec4<u32>(1u), ${value});`;
+        return view.store(
+          place,
+          lanes === 1 ? `select(0u, 1u, ${value})` : `select(vec4<u32>(0u), vec4<u32>(1u), ${value})`,
+        );
       case "f16":
-        return `${place} = ${storageType(dtype, lanes)}(${value});`;
+        return view.store(place, `${storageType(dtype, lanes)}(${value})`);
       case "bf16":
         if (lanes === 1) throw new Error("unreachable: bf16 is stored four elements at a time");
-        return `${place} = bf16_pack(${value});`;
+        return view.store(place, `bf16_pack(${value})`);
       default:
-        return `${place} = ${value};`;
+        return view.store(place, value);
     }
   }
 

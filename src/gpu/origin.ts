@@ -22,11 +22,12 @@ export interface Origin {
 
 /** The origin of one dispatch of a group. */
 export function originOf(graph: Graph, group: Group, { bindings }: Pick<Dispatch, "bindings">): Origin {
-  const buffers = new Set(bindings.map(({ buffer }) => buffer));
+  // A buffer may be bound twice, in two widths, and each time in windows.
+  const distinct = new Map(bindings.map((binding) => [`${binding.buffer}|${binding.window?.offset}`, binding]));
   let bytes = 0;
-  for (const buffer of buffers) {
+  for (const { buffer, window } of distinct.values()) {
     const id = /^%(\d+)$/.exec(buffer)?.[1];
-    if (id !== undefined) bytes += bytesOf(graph, Number(id));
+    if (id !== undefined) bytes += window?.size ?? bytesOf(graph, Number(id));
   }
   const flops = group.members.map((node) => flopOf(graph, node)).filter((flop) => flop !== null);
   return {

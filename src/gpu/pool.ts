@@ -46,16 +46,16 @@ export function formatBytes(bytes: number): string {
 }
 
 /**
- * Checks that a kernel can bind a buffer.
+ * Checks that one buffer can hold a value.
  *
- * @param what The value it holds, for the message.
- * @throws {OutOfMemoryError} If it is larger than the device lets a kernel see.
+ * @param what The value, for the message.
+ * @throws {OutOfMemoryError} If it is larger than the device's buffers may be.
  */
-export function expectBindable({ limits }: GPUDevice, what: string, bytes: number): void {
-  const limit = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+export function expectCreatable({ limits }: GPUDevice, what: string, bytes: number): void {
+  const limit = limits.maxBufferSize;
   if (bytes <= limit) return;
-  throw new OutOfMemoryError("limits/binding", {
-    summary: `Cannot bind ${what}: ${Math.ceil(bytes / 2 ** 20)} MiB exceeds maxStorageBufferBindingSize ${
+  throw new OutOfMemoryError("limits/buffer", {
+    summary: `Cannot store ${what}: ${Math.ceil(bytes / 2 ** 20)} MiB exceeds maxBufferSize ${
       Math.floor(limit / 2 ** 20)
     } MiB`,
     fix: "use a smaller batch, split the tensor, store f16 or bf16, or init() on an adapter with a higher limit",

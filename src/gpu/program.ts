@@ -9,9 +9,10 @@ import type { Graph, ValueId } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
 import type { MemoryPlan } from "../core/runtime.ts";
 import { simplify } from "../core/simplify.ts";
+import { expectBindable } from "./bindable.ts";
 import { bytesOf, fuse, type FuseOptions, type Fusion } from "./fuse.ts";
 import { type Dispatch, lowerGroup, type Textures } from "./lower.ts";
-import type { BufferRef } from "./module.ts";
+import type { Binding, BufferRef } from "./module.ts";
 import { type Origin, originOf } from "./origin.ts";
 import { planSlots, planTextures, type Slot, textureBytes, type TexturePlan } from "./slots.ts";
 import { splitReductions } from "./split.ts";
@@ -73,6 +74,7 @@ interface Takeover {
  * Compiles a frozen graph. Pure: nothing is asked of a device.
  *
  * @throws {DTypeError} If it holds f16 and the adapter has none.
+ * @throws {OutOfMemoryError} If a kernel would need more bindings than it may have to see values that are larger than one.
  */
 export function compileProgram(frozen: Graph, options: CompileOptions): Program {
   expectTypes(frozen, options);
@@ -90,6 +92,7 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
   }
   for (const group of fusion.groups) {
     const lowered = lowerGroup(graph, fusion, group, options.adapter, inPlace, filled);
+    expectBindable(lowered.dispatches, options, (buffer) => typeOf(graph.avals, buffer) ?? "scratch");
     dispatches.push(...lowered.dispatches);
     origins.push(...lowered.dispatches.map((dispatch) => originOf(graph, group, dispatch)));
     for (const { buffer, bytes } of lowered.scratch) sizes.set(buffer, bytes);
@@ -220,9 +223,17 @@ function print(
     const name = [buffer, typeOf(avals, buffer) ?? []].flat().join(" ");
     return slot === undefined ? name : `${name} in slot ${slot}`;
   };
+  /** Windows of one buffer as one name. */
+  const namesOf = (bindings: readonly Binding[]) =>
+    bindings.flatMap(({ buffer, window }, i) => {
+      if (window === undefined) return [nameOf(buffer)];
+      const windows = bindings.filter((other) => other.buffer === buffer);
+      if (windows.length === 1) return [nameOf(buffer)];
+      return windows[0] === bindings[i] ? [`${nameOf(buffer)} in ${windows.length} windows`] : [];
+    });
   const lines = dispatches.map(({ label: kernel, bindings, workgroups }, i) => {
-    const reads = bindings.filter(({ access }) => access === "read").map(({ buffer }) => nameOf(buffer));
-    const writes = bindings.filter(({ access }) => access !== "read").map(({ buffer }) => nameOf(buffer));
+    const reads = namesOf(bindings.filter(({ access }) => access === "read"));
+    const writes = namesOf(bindings.filter(({ access }) => access !== "read"));
     return `  ${String(i).padStart(3)}  ${kernel}  [${workgroups.join(" x ")}]  (${reads.join(", ")}) -> ${
       writes.join(", ")
     }`;

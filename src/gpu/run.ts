@@ -3,11 +3,13 @@
  *
  * @module
  */
+import type { AdapterTraits } from "../core/kernel.ts";
 import type { Executable, Storage } from "../core/runtime.ts";
+import { windowBytes } from "../core/windows.ts";
 import type { DispatchTimer } from "./dispatch_timer.ts";
-import type { BufferRef } from "./module.ts";
+import type { Binding, BufferRef } from "./module.ts";
 import type { Pipelines } from "./pipelines.ts";
-import { expectBindable, type GpuStorage, type Pool } from "./pool.ts";
+import { expectCreatable, type GpuStorage, type Pool } from "./pool.ts";
 import type { Program, Result } from "./program.ts";
 import type { TextureSlot } from "./slots.ts";
 
@@ -21,6 +23,8 @@ const BIND_GROUPS_KEPT = 8;
 
 /** What running needs from the runtime. */
 export interface RunContext {
+  /** What its kernels are written for. */
+  readonly adapter: AdapterTraits;
   /** The device. */
   readonly device: GPUDevice;
   /** Its buffers. */
@@ -39,8 +43,9 @@ export interface RunContext {
 
 /** Makes a program executable. */
 export function executableOf(program: Program, context: RunContext): Executable {
-  const { device, pool, pipelines } = context;
-  expectBindable(device, `${program.largest.what} in ${program.label}`, program.largest.bytes);
+  const { adapter, device, pool, pipelines } = context;
+  expectCreatable(device, `${program.largest.what} in ${program.label}`, program.largest.bytes);
+  const mostBytes = windowBytes(adapter);
   const sources = program.dispatches.map(({ label, wgsl, bindings }) => ({
     label,
     wgsl,
@@ -60,7 +65,10 @@ export function executableOf(program: Program, context: RunContext): Executable 
     if (step.groups.size >= BIND_GROUPS_KEPT) step.groups.delete(step.groups.keys().next().value!);
     const group = device.createBindGroup({
       layout: step.pipeline.getBindGroupLayout(0),
-      entries: places.map(({ resource }, binding) => ({ binding, resource })),
+      entries: places.map(({ resource }, binding) => ({
+        binding,
+        resource: windowOf(resource, step.dispatch.bindings[binding]!, mostBytes),
+      })),
     });
     step.groups.set(key, group);
     return group;
@@ -136,6 +144,13 @@ function textureOf({ textures }: Program, name: BufferRef): TextureSlot | null {
 
 function placeOfStorage({ buffer, id }: Pick<GpuStorage, "buffer" | "id">): Place {
   return { resource: { buffer }, id };
+}
+
+/** What a dispatch binds of a place. A slot may be larger than the value in it, and than a binding may be. */
+function windowOf(resource: GPUBindingResource, { window }: Binding, mostBytes: number): GPUBindingResource {
+  if (!("buffer" in resource)) return resource;
+  if (window !== undefined) return { buffer: resource.buffer, ...window };
+  return resource.buffer.size > mostBytes ? { buffer: resource.buffer, size: mostBytes } : resource;
 }
 
 /** For each result the donated argument whose buffer it takes over, or null. */

@@ -15,18 +15,16 @@
 import { wgslLiteral } from "../core/arithmetic.ts";
 import type { KernelContext, Operand } from "../core/kernel.ts";
 import { type AttentionShape, AttentionWalk } from "./attention_walk.ts";
-import { dispatchKernelText, type KernelText, times, type Variant, variantOf } from "./kernel_text.ts";
+import { dispatchKernelText, type KernelText, MAX_ITERATIONS, times, type Variant, variantOf } from "./kernel_text.ts";
 
 /** Starts the running maximum: minus infinity may not be written in WGSL. */
 const LOWEST = "-3.4028234e38";
-/** A software adapter silently stops an invocation after 65,535 loop iterations. */
-const MAX_LENGTH = 60_000;
 /** Channels up to which a row of a head fits in registers. */
 const MAX_CHANNELS = 128;
 
 /** Whether the kernels take a shape; everything else is left to the meaning in small ops. */
 export function attentionFits({ batch, heads, length, channels }: AttentionShape): boolean {
-  return batch * heads * length * channels > 0 && length <= MAX_LENGTH && channels <= MAX_CHANNELS;
+  return batch * heads * length * channels > 0 && length <= MAX_ITERATIONS && channels <= MAX_CHANNELS;
 }
 
 /** Dispatches the forward. Inputs: q, k, v. Outputs: out like q, lse [B, H, S]. */

@@ -40,6 +40,12 @@ export interface KernelText {
 /** The largest number of workgroups a dispatch may have along one dimension. */
 const MAX_GRID = 65535;
 
+/**
+ * Iterations that the loops of one invocation may run: llvmpipe stops it, silently, after 65,535 in total, and some room is
+ * left for what a kernel does beside its main loop.
+ */
+export const MAX_ITERATIONS = 60_000;
+
 /** Component names of a vec4, by position. */
 export const COMPONENTS = ["x", "y", "z", "w"] as const;
 

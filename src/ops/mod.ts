@@ -15,7 +15,7 @@ export {
 export { add, atan2, div, maximum, minimum, mul, remainder, sub } from "./binary.ts";
 export { bitwiseAnd, bitwiseNot, bitwiseOr, bitwiseXor, shiftLeft, shiftRight } from "./bitwise.ts";
 export { cast } from "./cast.ts";
-export { roundTo } from "./round_to.ts";
+export { type HalfType, roundTo } from "./round_to.ts";
 export {
   equal,
   greater,

@@ -86,7 +86,7 @@ export function textureLine({ stripe, height, stripes }: TextureMatrix, line: st
 const TEXELS_EACH = 4;
 
 /** Copies a batch of matrices to a texture: input `a`, texture 0. */
-export function textureFill(matrix: TextureMatrix): KernelText {
+function textureFill(matrix: TextureMatrix): KernelText {
   const { batch, rows, columns, texels, lines } = matrix;
   const each = texels % TEXELS_EACH === 0 ? TEXELS_EACH : 1;
   const count = batch * lines * texels / each;

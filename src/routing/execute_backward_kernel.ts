@@ -14,15 +14,9 @@
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
 import { textureLine, type TextureMatrix } from "../ops/texture_matrix.ts";
-import {
-  type BlockProduct,
-  type Columns,
-  ExpertBlock,
-  PLAN,
-  softwareBlockRows,
-  textureBlock,
-} from "./execute_block.ts";
+import { ExpertBlock, PLAN, softwareBlockRows, textureBlock } from "./execute_block.ts";
 import { clearRow } from "./execute_forward_kernel.ts";
+import type { BlockProduct, Columns } from "./execute_product.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
 import { type ExecuteTextures, texelOf } from "./execute_textures.ts";
 

@@ -7,7 +7,7 @@
  * numbers from expertOffsets[e] / BM + e: distinct, and found again by binary search, so that thousands of experts cost
  * no more to find than eight.
  * software: 8 lanes side by side along the columns, a register tile of BM rows each. hardware: 256 lanes, 16 along the
- * columns and 16 along the rows, slabs of both operands in workgroup memory. The two inner loops are in `ops/tile.ts`.
+ * columns and 16 along the rows, slabs of both operands in workgroup memory. The products are in `execute_product.ts`.
  * Hazards: block rows past the expert's last one read a clamped row and mask the store; workgroups past the last block
  * return before any barrier (what they decide by comes from a read-only buffer, hence it is uniform).
  *
@@ -21,12 +21,22 @@ import {
   COMPONENTS,
   type KernelText,
   linearGrid,
+  MAX_ITERATIONS,
   type Operand,
   times,
   type Variant,
 } from "../ops/kernel_text.ts";
-import { textureLine, type TextureMatrix } from "../ops/texture_matrix.ts";
-import { registerTile, SHARED_COLUMNS, sharedTile, sharedTileMemory, type TileOperand } from "../ops/tile.ts";
+import { SHARED_COLUMNS, sharedTileMemory } from "../ops/tile.ts";
+import {
+  type BlockProduct,
+  type BlockRow,
+  columnOf,
+  type Columns,
+  type ProductFrame,
+  registerProduct,
+  sharedProduct,
+  SOFTWARE_LANES,
+} from "./execute_product.ts";
 import type { ExpertShape } from "./execute_shape.ts";
 
 /** Accessors of the operands that all block kernels know; numbers 0 to 4 and from 10 up differ. */
@@ -38,64 +48,8 @@ export const PLAN = {
   assignRow: "ldu9",
 } as const;
 
-/** Lanes of a software workgroup: one SIMD group of llvmpipe. */
-const SOFTWARE_LANES = 8;
-/** Iterations one invocation may run: llvmpipe stops it, silently, after 65,535. */
-const MAX_ITERATIONS = 60_000;
 /** Row of an assignment that was dropped, as plans have it. */
 const NO_ROW = "0xffffffffu";
-
-/** One tile of columns. */
-export interface Columns {
-  /** Columns of the whole row. */
-  readonly width: number;
-  /** Groups of four columns a lane owns. */
-  readonly groups: number;
-  /** Whether the width is a multiple of the tile, so that no column needs a clamp or a mask. */
-  readonly exact: boolean;
-}
-
-/** WGSL expressions for one row of the block. */
-export interface BlockRow {
-  /** Number in the block. */
-  readonly local: string;
-  /** Row of the plan, clamped to the expert's last one. */
-  readonly place: string;
-  /** Its token. */
-  readonly token: string;
-  /** Its assignment; in assigned and weighted kernels only. */
-  readonly assign: string;
-  /** Its weight; in weighted kernels only. */
-  readonly weight: string;
-}
-
-/** A product of the block's rows with an expert's matrix. */
-export interface BlockProduct {
-  /** Prefix of the accumulators. */
-  readonly name: string;
-  /** Length of the sums. */
-  readonly depth: number;
-  /** The tile of the result. */
-  readonly columns: Columns;
-  /** Adds to accumulators of that name instead of declaring them. */
-  readonly accumulate?: true;
-  /** The block's rows: accessor, row length, and the first element of a row. */
-  readonly rows: { readonly load: string; readonly width: number; at(row: BlockRow): string } | TextureRows;
-  /** The expert's matrix: accessor, whether it is stored [depth, columns] or [columns, depth], and its texture if any. */
-  readonly matrix: { readonly load: string; readonly layout: "N" | "T"; readonly texture?: TextureMatrix };
-}
-
-/** Rows of a block in a texture: accessor, which line a row is, and the element of the line it starts at. */
-export interface TextureRows {
-  /** Accessor. */
-  readonly load: string;
-  /** The texture. */
-  readonly texture: TextureMatrix;
-  /** First element of a row, a multiple of four. */
-  readonly offset: number;
-  /** Line of a row. */
-  line(row: BlockRow): string;
-}
 
 /** What a block has to know of the experts whose rows it owns. */
 export interface BlockShape {
@@ -130,7 +84,7 @@ export function softwareBlockRows({ assignments, experts }: BlockShape): number 
 }
 
 /** Text of one block kernel; no state but sizes. */
-export class ExpertBlock<Shape extends BlockShape = ExpertShape> {
+export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements ProductFrame {
   /** Invocations of a workgroup. */
   readonly size: number;
   /** Lanes side by side along the columns. */
@@ -215,7 +169,7 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> {
 
   /** A product of the block's rows with an expert's matrix; accumulators are visited by {@linkcode eachOutput}. */
   product(product: BlockProduct): string {
-    return this.variant === "software" ? this.#registerProduct(product) : this.#sharedProduct(product);
+    return this.variant === "software" ? registerProduct(this, product) : sharedProduct(this, product);
   }
 
   /** Visits every accumulator of a row that exists: the row, the first of its four columns, its value. */
@@ -225,7 +179,7 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> {
     visit: (row: BlockRow, column: string, value: string) => string,
   ): string {
     return times(this.rowsEach, (r) => {
-      const row = this.#row(this.variant === "software" ? r : `((lane / 16u) * ${this.rowsEach}u + ${r}u)`);
+      const row = this.row(this.variant === "software" ? r : `((lane / 16u) * ${this.rowsEach}u + ${r}u)`);
       const visits = times(columns.groups, (c) => {
         const value = this.variant === "software" ? `${name}_${r}_${c}` : `${name}_${r}`;
         return `{\n${visit(row, columnOf(c), value)}}\n`;
@@ -289,7 +243,7 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> {
   }
 
   /** Software lanes own rows by number, hardware lanes name them by an expression. */
-  #row(r: number | string): BlockRow {
+  row(r: number | string): BlockRow {
     if (typeof r === "number") {
       return { local: `${r}u`, place: `row${r}`, token: `token${r}`, assign: `assign${r}`, weight: `weight${r}` };
     }
@@ -333,113 +287,6 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> {
     return `${text}if (lane < ${this.rows}u) {\nlet row = min(first + lane, last - 1u);\n` +
       `blockToken[lane] = ${PLAN.rowToken}(row);\n${weights}}\nworkgroupBarrier();\n`;
   }
-
-  #registerProduct({ name, depth, columns, accumulate, rows, matrix }: BlockProduct): string {
-    const { groups } = columns;
-    const a = "texture" in rows ? this.#textureRows(name, rows) : {
-      text: "",
-      operand: {
-        load: rows.load,
-        along: this.isVector(rows.width) ? "depth" : "none",
-        index: (r: number, k: string) => `${rows.at(this.#row(r))} + ${k}`,
-      } as const,
-    };
-    const b = this.#matrixOperand(name, depth, columns, matrix);
-    const loop = registerTile({
-      name,
-      rows: this.rows,
-      columns: groups,
-      start: "0u",
-      end: `${depth}u`,
-      step: a.operand.along === "depth" || b.operand.along === "depth" ? 4 : 1,
-      a: a.operand,
-      b: b.operand,
-      accumulate: true,
-    });
-    const text = a.text + b.text;
-    const declare = accumulate
-      ? ""
-      : times(this.rows, (r) => times(groups, (c) => `var ${name}_${r}_${c} = vec4<f32>();\n`));
-    // The column offsets are scoped, so that a second product on the same accumulators may declare its own.
-    return `${declare}{\n${text}${loop}}\n`;
-  }
-
-  /** Rows in a texture: the lines, before the loop, and how a lane reads four neighbors of the depth. */
-  #textureRows(name: string, rows: TextureRows): { readonly text: string; readonly operand: TileOperand } {
-    const text = times(this.rows, (r) => {
-      const { x, y } = textureLine(rows.texture, rows.line(this.#row(r)));
-      return `let ${name}x${r} = ${x} + ${rows.offset / 4}u;\nlet ${name}y${r} = ${y};\n`;
-    });
-    return {
-      text,
-      operand: { load: rows.load, along: "depth", index: (r, k) => `${name}x${r} + (${k} >> 2u), ${name}y${r}` },
-    };
-  }
-
-  /** The expert's matrix, in a texture or a buffer. */
-  #matrixOperand(
-    name: string,
-    depth: number,
-    { width, groups, exact }: Columns,
-    { load, layout, texture }: BlockProduct["matrix"],
-  ): { readonly text: string; readonly operand: TileOperand } {
-    const isN = layout === "N";
-    const columnAt = (j: number) => `(${columnOf(j >> 2)} + ${j & 3}u)`;
-    if (texture) {
-      // Columns past the end are read from wherever they point to, which is harmless in a texture, and never stored.
-      const { x, y } = textureLine(texture, `expert * ${texture.lines}u`);
-      const start = `let ${name}x = ${x};\nlet ${name}y = ${y};\n`;
-      return isN
-        ? {
-          text: start,
-          operand: { load, along: "tile", index: (j, k) => `${name}x + (${columnAt(j)} >> 2u), ${name}y + ${k}` },
-        }
-        : {
-          text: start,
-          operand: { load, along: "depth", index: (j, k) => `${name}x + (${k} >> 2u), ${name}y + ${columnAt(j)}` },
-        };
-    }
-    const isVector = this.isVector(isN ? width : depth);
-    const unit = isN && isVector ? 4 : 1;
-    let text = "";
-    for (let j = 0; j < groups * 4; j += unit) {
-      const at = exact ? columnAt(j) : `min(${columnAt(j)}, ${width - unit}u)`;
-      text += `let ${name}c${j} = expert * ${depth * width}u + ${at}${isN ? "" : ` * ${depth}u`};\n`;
-    }
-    return {
-      text,
-      operand: {
-        load,
-        along: !isVector ? "none" : isN ? "tile" : "depth",
-        index: (j, k) => isN ? `${name}c${j} + ${k} * ${width}u` : `${name}c${j} + ${k}`,
-      },
-    };
-  }
-
-  #sharedProduct({ name, depth, columns, accumulate, rows, matrix }: BlockProduct): string {
-    const { width } = columns;
-    if ("texture" in rows) throw new Error("unreachable: only kernels for software adapters read textures");
-    return sharedTile({
-      name,
-      rowsEach: this.rowsEach,
-      start: "0u",
-      end: `${depth}u`,
-      a: (i, k) => `${rows.load}(${rows.at(this.#row(i))} + ${k})`,
-      b(k, j) {
-        const column = `min(columnTile * ${SHARED_COLUMNS}u + ${j}, ${width - 1}u)`;
-        const [row, rest, length] = matrix.layout === "N" ? [k, column, width] : [column, k, depth];
-        return `${matrix.load}(expert * ${depth * width}u + ${row} * ${length}u + ${rest})`;
-      },
-      aAlong: "depth",
-      bAlong: matrix.layout === "N" ? "tile" : "depth",
-      accumulate: accumulate ?? false,
-    });
-  }
-}
-
-/** First column of a lane's group `c`. */
-function columnOf(c: number): string {
-  return c === 0 ? "n0" : `(n0 + ${c * 4 * SOFTWARE_LANES}u)`;
 }
 
 /** Multiply-adds of a product from which a wider tile repays twice the time to compile it. */

@@ -16,14 +16,8 @@
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
 import { textureLine } from "../ops/texture_matrix.ts";
-import {
-  type BlockProduct,
-  type BlockShape,
-  type Columns,
-  ExpertBlock,
-  softwareBlockRows,
-  textureBlock,
-} from "./execute_block.ts";
+import { type BlockShape, ExpertBlock, softwareBlockRows, textureBlock } from "./execute_block.ts";
+import type { BlockProduct, Columns } from "./execute_product.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
 import { type ExecuteTextures, texelOf } from "./execute_textures.ts";
 
@@ -167,7 +161,7 @@ export function upFromTextures(shape: ExpertShape, textures: ExecuteTextures): K
   const span = isGated ? 2 * inner : inner;
   const block = textureBlock(shape, inner);
   function half(columns: Columns, name: string, matrix: "up" | "gate", offset: number): string {
-    const bias = matrix === "gate" || !isGated ? (isGated ? LOAD.gateBias : LOAD.upBias) : LOAD.upBias;
+    const bias = matrix === "gate" ? LOAD.gateBias : LOAD.upBias;
     return block.product({
       name,
       depth: shape.width,
@@ -203,39 +197,31 @@ export function upFromTextures(shape: ExpertShape, textures: ExecuteTextures): K
 
 /** Second dispatch of the pair with operands in textures 0 (h) and 1 (down). */
 export function downFromTextures(shape: ExpertShape, options: ForwardOptions, textures: ExecuteTextures): KernelText {
-  const block = textureBlock(shape, shape.width);
-  return block.kernel({
-    inputs: FORWARD_INPUTS,
-    outputs: OUTPUTS,
-    weighted: true,
-    ...clearing(block, options),
-    body: block.eachTile(
-      shape.width,
-      (columns) =>
-        downStage(block, columns, options, {
-          rows: { load: "tx0", texture: textures.inner, offset: 0, line: ({ place }) => place },
-          matrix: { load: "tx1", layout: "N", texture: textures.down },
-        }),
-    ),
+  return downKernel(textureBlock(shape, shape.width), options, {
+    rows: { load: "tx0", texture: textures.inner, offset: 0, line: ({ place }) => place },
+    matrix: { load: "tx1", layout: "N", texture: textures.down },
   });
 }
 
 /** Second dispatch of the pair: y from h. */
 export function downForward(shape: ExpertShape, options: ForwardOptions): KernelText {
-  const block = pairBlock(shape, options.variant, shape.width);
+  return downKernel(pairBlock(shape, options.variant, shape.width), options, {
+    rows: { load: "ld12", width: shape.inner, at: (row) => `${row.place} * ${shape.inner}u` },
+    matrix: { load: LOAD.down, layout: "N" },
+  });
+}
+
+function downKernel(
+  block: ExpertBlock,
+  options: ForwardOptions,
+  operands: Pick<BlockProduct, "rows" | "matrix">,
+): KernelText {
   return block.kernel({
     inputs: FORWARD_INPUTS,
     outputs: OUTPUTS,
     weighted: true,
     ...clearing(block, options),
-    body: block.eachTile(
-      shape.width,
-      (columns) =>
-        downStage(block, columns, options, {
-          rows: { load: "ld12", width: shape.inner, at: (row) => `${row.place} * ${shape.inner}u` },
-          matrix: { load: LOAD.down, layout: "N" },
-        }),
-    ),
+    body: block.eachTile(block.shape.width, (columns) => downStage(block, columns, options, operands)),
   });
 }
 

@@ -14,6 +14,7 @@ import {
   COMPONENTS,
   type KernelText,
   linearGrid,
+  MAX_ITERATIONS,
   type Operand,
   times,
   type Variant,
@@ -76,8 +77,6 @@ export function gradientTextures(
   return found.left && found.right && { left: found.left, right: found.right };
 }
 
-/** Rows one invocation may walk. */
-const MAX_ROWS = 60_000;
 const LANES = 8;
 const PLAN_INPUTS: readonly Operand[] = [
   { name: "expertOffsets", kind: "u32" },
@@ -87,12 +86,12 @@ const PLAN_INPUTS: readonly Operand[] = [
 
 /** Parts that keep an invocation under the loop limit even if one expert has all rows. */
 export function gradientParts(assignments: number): number {
-  return Math.max(1, ceilDiv(assignments, MAX_ROWS));
+  return Math.max(1, ceilDiv(assignments, MAX_ITERATIONS));
 }
 
 /** Whether the bias kernel, which is never cut, may walk so many rows. */
 export function biasGradientFits(assignments: number): boolean {
-  return assignments <= MAX_ROWS;
+  return assignments <= MAX_ITERATIONS;
 }
 
 function isAligned({ width, offset, stride }: ExpertRows): boolean {

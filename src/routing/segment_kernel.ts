@@ -11,7 +11,8 @@
  * @module
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
-import { type BlockShape, type Columns, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
+import { type BlockShape, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
+import type { Columns } from "./execute_product.ts";
 import { clearRow } from "./execute_forward_kernel.ts";
 
 /** Static sizes of a product of rows with experts' matrices. */

@@ -13,11 +13,9 @@
  * @module
  */
 import { type Code, type KernelContext, type Operand, wgsl } from "../core/kernel.ts";
-import { ceilDiv, linearGrid, times } from "../ops/kernel_text.ts";
+import { ceilDiv, linearGrid, MAX_ITERATIONS, times } from "../ops/kernel_text.ts";
 import { columnOfShare, dispatchSegmentSum, shareColumns } from "../ops/segment_kernel.ts";
 
-/** Iterations one invocation may run: llvmpipe stops it, silently, after 65,535. */
-const MAX_ITERATIONS = 60_000;
 /** Reads that a software lane owns. */
 const READS_EACH = 4;
 /** Hardware lanes that share a read, and reads of a workgroup. */

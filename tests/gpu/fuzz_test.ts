@@ -21,7 +21,7 @@ const SHRINK_RUNS = 250;
 const RUNS_ON_ONE_DEVICE = 100;
 
 gpuTest(
-  "random programs agree with the oracle: eager, jit, unfused, partly fused, few buffers, for a GPU, donated, gradients, vmap",
+  "random programs agree with the oracle: eager, jit, unfused, partly fused, few buffers, in windows, for a GPU, donated, gradients, vmap",
   async () => {
     let runtimes: FuzzRuntimes | null = null;
     let runs = 0;

@@ -28,6 +28,8 @@ export interface FuzzRuntimes {
   readonly narrow: Runtime;
   /** With kernels laid out for a GPU. */
   readonly hardware: Runtime;
+  /** With bindings that show less than the larger tensors. */
+  readonly windowed: Runtime;
   /** Each without one step of fusion; a program meets one of them. */
   readonly partial: readonly Runtime[];
 }
@@ -145,7 +147,7 @@ function donatable(args: readonly HostArray[], outputs: readonly HostArray[]): n
  * @param turn Chooses which step of fusion is left out in one of them.
  */
 export async function checkProgram(program: RandomProgram, runtimes: FuzzRuntimes, turn: number): Promise<void> {
-  const { fused, unfused, narrow, hardware } = runtimes;
+  const { fused, unfused, narrow, hardware, windowed } = runtimes;
   const step = turn % runtimes.partial.length;
   const partial = runtimes.partial[step]!;
   const args = drawArguments(program);
@@ -159,6 +161,7 @@ export async function checkProgram(program: RandomProgram, runtimes: FuzzRuntime
   expectSame("jit", compiled, expected, types);
   expectSame("jit without fusion", await on(unfused, () => evaluate(jit(f, { name: "fuzz" }), args)), expected, types);
   expectSame("jit with few buffers", await on(narrow, () => evaluate(jit(f, { name: "fuzz" }), args)), expected, types);
+  expectSame("jit in windows", await on(windowed, () => evaluate(jit(f, { name: "fuzz" }), args)), expected, types);
 
   expectSame("jit for a GPU", await on(hardware, () => evaluate(jit(f, { name: "fuzz" }), args)), expected, types);
   expectSame(
@@ -190,6 +193,12 @@ export async function checkProgram(program: RandomProgram, runtimes: FuzzRuntime
     expectSame(
       `gradient without step ${step} of fusion`,
       await on(partial, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
+      slopes,
+      types,
+    );
+    expectSame(
+      "gradient in windows",
+      await on(windowed, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
       slopes,
       types,
     );

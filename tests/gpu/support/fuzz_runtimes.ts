@@ -1,6 +1,6 @@
 /**
  * WebGPU runtimes for the fuzz test: as users have it, without fusion or one step of it, with the fewest buffers WebGPU
- * allows (and products from textures), and with kernels laid out for a GPU.
+ * allows (and products from textures), with kernels laid out for a GPU, and with tensors larger than one binding.
  *
  * @module
  */
@@ -19,11 +19,13 @@ export interface FuzzRuntimeOptions {
   readonly buffers?: number;
   /** The class of adapters that kernels are laid out for, `"software"` by default. */
   readonly adapterClass?: AdapterClass;
+  /** Bytes that one binding may show, as many as the device allows by default. */
+  readonly bindingBytes?: number;
 }
 
 /** Starts a runtime on a device of its own. */
 export async function startRuntime(
-  { fusion = "all", buffers = 8, adapterClass = "software" }: FuzzRuntimeOptions = {},
+  { fusion = "all", buffers = 8, adapterClass = "software", bindingBytes }: FuzzRuntimeOptions = {},
 ): Promise<Runtime & { readonly device: GPUDevice }> {
   const adapter = await navigator.gpu.requestAdapter();
   if (adapter === null) throw new Error("no WebGPU adapter");
@@ -41,6 +43,7 @@ export async function startRuntime(
     workgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     workgroupInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
     storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
+    bindingBytes: bindingBytes ?? device.limits.maxStorageBufferBindingSize,
     textureSide: device.limits.maxTextureDimension2D,
     ...(adapterClass === "software with textures" ? { tuning: { textureWork: 0, expertTextureWork: 0 } } : {}),
   };
@@ -56,6 +59,7 @@ export async function startFuzzRuntimes(): Promise<FuzzRuntimes> {
     unfused: await startRuntime({ fusion: "none" }),
     narrow: await startRuntime({ adapterClass: "software with textures" }),
     hardware: await startRuntime({ adapterClass: "hardware", buffers: 32 }),
+    windowed: await startRuntime({ buffers: 32, bindingBytes: 2048 }),
     partial,
   };
 }

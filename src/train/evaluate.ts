@@ -11,6 +11,12 @@ import { inputsAndTargets } from "./objective.ts";
 /** Returns the loss of parameters on the same windows each time, in bits per byte. */
 export type Evaluator = (params: ModelParams) => Promise<number>;
 
+/** Which windows to measure on, and how many at once. */
+export interface EvaluationOptions extends ValidationOptions {
+  /** Parts of a batch taken one after another, where they divide it; 1 by default. */
+  readonly microBatches?: number;
+}
+
 /**
  * Prepares to measure a model on fixed windows of a text, as many as `maxBatches` allows, spread over all of it.
  *
@@ -19,15 +25,22 @@ export type Evaluator = (params: ModelParams) => Promise<number>;
  * @param model The model.
  * @returns A function from a text and window sizes to an evaluator.
  */
-export function evaluatorOf(model: Model): (text: Uint8Array, options: ValidationOptions) => Evaluator {
+export function evaluatorOf(model: Model): (text: Uint8Array, options: EvaluationOptions) => Evaluator {
   const addLoss = jit(function addValidationLoss(params: ModelParams, ids: Tensor, total: Tensor): Tensor {
     const [inputs, targets] = inputsAndTargets(ids);
     return add(total, crossEntropy(model.apply(params, { ids: inputs }).logits, targets));
   });
   return (text, options) => {
-    const batches = validationBatches(text, options).map(({ tokens, rows, length }) =>
-      tensor(tokens, { shape: [rows, length], dtype: "u32" })
-    );
+    const { microBatches = 1 } = options;
+    const batches = validationBatches(text, options).flatMap(({ tokens, rows, length }) => {
+      const parts = rows % microBatches === 0 ? microBatches : 1;
+      const size = tokens.length / parts;
+      return Array.from(
+        { length: parts },
+        (_, part) =>
+          tensor(tokens.slice(part * size, (part + 1) * size), { shape: [rows / parts, length], dtype: "u32" }),
+      );
+    });
     return async (params) => {
       const total = batches.reduce((sum, ids) => addLoss(params, ids, sum), scalar(0));
       return await total.item() / batches.length / Math.LN2;

@@ -20,19 +20,26 @@ export interface AxisRange {
   readonly interval: number;
 }
 
+/** A horizontal axis that counts from 0. */
+export interface ChartProgress {
+  /** What it counts. */
+  readonly name: string;
+  /** Where it ends. */
+  readonly last: number;
+  /** From one tick to the next. */
+  readonly interval: number;
+  /** The text of a tick. */
+  readonly format: (value: number) => string;
+}
+
 /** What a chart is made of. */
 export interface SvgChart {
   /** Height in pixels of a page as wide as {@linkcode CHART_WIDTH}. */
   readonly height: number;
   /** Room to the right of the lines, in pixels. */
   readonly right: number;
-  /** What the horizontal axis counts, from 0 to `last`. */
-  readonly across: {
-    readonly name: string;
-    readonly last: number;
-    readonly interval: number;
-    readonly format: (value: number) => string;
-  };
+  /** The horizontal axis. */
+  readonly across: ChartProgress;
   /** The vertical axis. */
   readonly range: AxisRange;
   /** Decimals of its labels. */

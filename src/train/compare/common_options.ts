@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { flagOf, type OptionName } from "../config.ts";
+import { flagOf, type OptionName, PROCESS_OPTIONS } from "../config.ts";
 import type { PresetName } from "../presets.ts";
 
 /** Options that a comparison takes for all variants, with what they mean. A router without experts ignores theirs. */
-export const COMMON_OPTIONS: Readonly<Partial<Record<OptionName, string>>> = {
+const COMMON_OPTIONS: Readonly<Partial<Record<OptionName, string>>> = {
   preset: "tiny, small or base; tiny by default, whatever the adapter",
   experts: "experts in each layer, where a router has any",
   topk: "experts a token visits, where a router takes more than one",
@@ -29,22 +29,34 @@ export const COMMON_NAMES: readonly OptionName[] = Object.keys(COMMON_OPTIONS) a
 /** The preset where none is given: the same on every machine, so that a command means the same everywhere. */
 export const DEFAULT_PRESET: PresetName = "tiny";
 
-/** What a variant cannot set: the text, its windows and the budget are those of the whole comparison. */
-export const SHARED_BY_ALL: readonly OptionName[] = [
+/** What a variant cannot set: the text, its windows and the budget are those of the whole comparison, and so is the process. */
+const SHARED_BY_ALL: readonly OptionName[] = [
   "preset",
   "seq",
   "batch",
   "data",
   "steps",
-  "seconds",
   "seed",
-  "out",
-  "resume",
   "evalEvery",
   "checkpointEvery",
-  "quiet",
-  "json",
+  ...PROCESS_OPTIONS,
 ];
+
+/** Of these, what a comparison decides about for each run. */
+const SET_BY_COMPARISON: readonly OptionName[] = ["seed", "resume", "profile"];
+
+/**
+ * Says why a variant cannot set an option.
+ *
+ * @param name The option.
+ * @returns What to do instead, or undefined where a variant can set it.
+ */
+export function whyShared(name: OptionName): string | undefined {
+  if (!SHARED_BY_ALL.includes(name)) return undefined;
+  return SET_BY_COMPARISON.includes(name)
+    ? "has no meaning for a variant: the comparison settles it for each run"
+    : `is the same for all variants; give it as --${flagOf(name)}`;
+}
 
 /**
  * Lists the common options and what they mean, one a line, for a help text.

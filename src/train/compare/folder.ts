@@ -21,7 +21,7 @@ export interface StoredComparison extends Comparison {
 }
 
 /** Name of the file. */
-export const COMPARISON_FILE = "comparison.json";
+const COMPARISON_FILE = "comparison.json";
 
 const variantSchema = z.object({
   name: z.string(),

@@ -101,8 +101,8 @@ export const COMPARE_USAGE: string =
   deno task compare --report DIR
 
 ${describeOptions(OPTIONS)}
-  --quiet       no progress bar
-  --json        one JSON object a line, nothing else
+  --quiet      no progress bar
+  --json       one JSON object a line, nothing else
 
 Options of all variants:
 ${describeCommonOptions()}

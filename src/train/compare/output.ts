@@ -73,6 +73,8 @@ export function narrate(clock: () => number): Narrator {
           return ["Written", ...event.files.map((file) => `    ${file}`)];
         case "start":
         case "checkpoint":
+        // A variant cannot ask for a profile.
+        case "profile":
           return [];
       }
     },

@@ -9,7 +9,7 @@ import { flagOf, OPTION_NAMES, type OptionName, resolveConfig, type TrainConfig 
 import { type Problem, throwProblems, unknownOption } from "../option_problems.ts";
 import { ROUTERS } from "../routers.ts";
 import { passesOf, stepsOf } from "./budget.ts";
-import { COMMON_NAMES, DEFAULT_PRESET, SHARED_BY_ALL } from "./common_options.ts";
+import { COMMON_NAMES, DEFAULT_PRESET, whyShared } from "./common_options.ts";
 import type { Comparison, ComparisonRequest, Variant, VariantSpec } from "./comparison.ts";
 import { matchWidth, parametersOf } from "./matching.ts";
 import { checkNames, optionNamed } from "./specs.ts";
@@ -122,7 +122,7 @@ function planVariant(spec: VariantSpec, { request, source, problems }: PlanConte
 }
 
 /** What a variant can set. */
-const OWN_NAMES: readonly string[] = OPTION_NAMES.filter((name) => !SHARED_BY_ALL.includes(name));
+const OWN_NAMES: readonly string[] = OPTION_NAMES.filter((name) => whyShared(name) === undefined);
 
 /** Where the time decides, a run settles its steps after it has measured its speed. */
 const MOST_STEPS = 1e9;
@@ -136,20 +136,15 @@ function ownOptions(
   let isSound = true;
   for (const [key, value] of Object.entries(options)) {
     const option = optionNamed(key);
-    if (option !== undefined && !SHARED_BY_ALL.includes(option) && !(option in own)) {
-      own[option] = value;
+    const problem = option === undefined
+      ? unknownOption(key, OWN_NAMES)
+      : whyShared(option) ?? (option in own ? "is given twice" : undefined);
+    if (problem === undefined) {
+      own[option!] = value;
       continue;
     }
     isSound = false;
-    problems.push([
-      `${name}: ${key}`,
-      value,
-      option === undefined
-        ? unknownOption(key, OWN_NAMES)
-        : SHARED_BY_ALL.includes(option)
-        ? `is the same for all variants; give it as --${flagOf(option)}`
-        : "is given twice",
-    ]);
+    problems.push([`${name}: ${key}`, value, problem]);
   }
   return isSound ? own : undefined;
 }
@@ -166,14 +161,14 @@ function sharedOptions(
   );
 }
 
-interface VariantOptions {
+interface OptionSources {
   readonly name: string;
   readonly own: Readonly<Record<string, unknown>>;
   readonly shared: Readonly<Record<string, unknown>>;
 }
 
 /** The configuration of a variant, whose model can be built; undefined after a problem. */
-function resolveVariant({ name, own, shared }: VariantOptions, problems: Problem[]): TrainConfig | undefined {
+function resolveVariant({ name, own, shared }: OptionSources, problems: Problem[]): TrainConfig | undefined {
   const { expertWidth: passedWidth, ...rest } = shared;
   function resolve(values: Readonly<Record<string, unknown>>): TrainConfig {
     return resolveConfig({ adapter: "software", file: { path: "the comparison", values } });

@@ -45,7 +45,7 @@ export interface FailedRun {
 export type RunRecord = FinishedRun | FailedRun;
 
 /** Name of the file in a run's folder. */
-export const RECORD_FILE = "result.json";
+const RECORD_FILE = "result.json";
 
 const recordSchema: z.ZodType<RunRecord> = z.discriminatedUnion("status", [
   z.object({

@@ -109,6 +109,17 @@ Deno.test("planComparison() tells all that is wrong with any variant, and once w
   for (const part of ["did you mean switch?", "did you mean table?", "sw: seq", "switch-experts-0: experts"]) {
     assert(message.includes(part), part);
   }
+  const { message: shared } = assertThrows(
+    () => planComparison(requestOf("a=dense:steps=9,b=dense:seed=1,c=dense:profile=x")),
+    ConfigError,
+  );
+  for (
+    const part of [
+      "a: steps    9    is the same for all variants; give it as --steps",
+      "b: seed     1    has no meaning for a variant: the comparison settles it for each run",
+      'c: profile  "x"  has no meaning for a variant',
+    ]
+  ) assert(shared.includes(part), shared);
   assertThrows(
     () => planComparison(requestOf("dense,wide=sigma:expert-width=9", { match: "params" })),
     ConfigError,

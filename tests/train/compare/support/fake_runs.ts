@@ -64,6 +64,7 @@ export function fakeRuns(behaviorOf: (config: TrainConfig, started: number) => B
       corpus: "fake text",
       step: 0,
       steps,
+      plannedBytes: 1_000_000,
     });
     const loss = fakeLoss(config);
     const load = router === "dense" ? {} : { load: [[0.5, 0.25, 0.25], [1, 0, 0]], dropped: [0, 0.5] };

@@ -90,16 +90,22 @@ function splitBatch<B>(batch: B, parts: number): readonly B[] {
   return Array.from({ length: parts }, (_, part) => flat.rebuild(pieces.map((piece) => piece[part]!)) as B);
 }
 
-/** Averages floats in f32 and sums integers, such as counts of tokens; of booleans it keeps the first part's. */
-function combine<T>(parts: readonly T[]): T {
-  const [first, ...rest] = parts as readonly [T, ...T[]];
-  const wide = mapFloats(first, (leaf) => leaf);
-  const total = rest.reduce((sum, part) => mapTrees("combine micro-batches", sum, part, addLeaves), wide);
+/**
+ * Averages floats in f32 and sums integers, such as counts of tokens; of booleans it keeps the first part's. Each part is
+ * added before the next one is evaluated: ops run in the order of their creation, and a gradient that waits to be added
+ * may keep what it is computed from.
+ */
+function combine<T>(parts: number, evaluate: (part: number) => T): T {
+  const first = evaluate(0);
+  let total = mapFloats(first, (leaf) => leaf);
+  for (let part = 1; part < parts; part++) {
+    total = mapTrees("combine micro-batches", total, evaluate(part), addLeaves);
+  }
   return mapTrees(
     "combine micro-batches",
     total,
     first,
-    (sum, { dtype }) => isDifferentiable(sum) ? castTo(div(sum, parts.length), dtype) : sum,
+    (sum, { dtype }) => isDifferentiable(sum) ? castTo(div(sum, parts), dtype) : sum,
   );
 }
 
@@ -139,6 +145,7 @@ export function inMicroBatches<P, B, X>(
   expectOptions("inMicroBatches", { parts: positiveCount }, { parts });
   return (params, batch) => {
     if (parts === 1) return evaluate(params, batch, 0);
-    return combine(splitBatch(batch, parts).map((part, i) => evaluate(params, part, i)));
+    const batches = splitBatch(batch, parts);
+    return combine(parts, (part) => evaluate(params, batches[part]!, part));
   };
 }

@@ -29,6 +29,8 @@ export interface AlternatingLmOptions {
   readonly layers: number;
   /** Attention heads. */
   readonly heads: number;
+  /** Whether gradients compute the layers' activations again instead of keeping them; false by default. */
+  readonly remat?: boolean;
   /** Makes the body of a layer. */
   readonly body: () => DenseBody<object>;
   /** Which form; see {@linkcode alternatingLm}. */
@@ -56,7 +58,7 @@ export interface AlternatingLmOptions {
  * @throws {ConfigError} If a size is invalid.
  */
 export function alternatingLm(options: AlternatingLmOptions): TransformerLmLayer<object> {
-  const { vocabulary, width, layers, heads, body, form, blocks: count = 2, selection } = options;
+  const { vocabulary, width, layers, heads, remat = false, body, form, blocks: count = 2, selection } = options;
   const attention = causalSelfAttention({ width, heads, outputScale: 1 / (2 * layers) });
   const plain = Array.from({ length: layers }, () => transformerBlock({ width, attention, body: body() }));
   const name = `alternatingLm(${vocabulary}, ${form}, ${layers} x`;
@@ -70,6 +72,7 @@ export function alternatingLm(options: AlternatingLmOptions): TransformerLmLayer
       name: `${name} ${width}, 1 of ${stride} positions)`,
       vocabulary,
       width,
+      remat,
       blocks,
       widen: unchanged,
       narrow: unchanged,
@@ -88,6 +91,7 @@ export function alternatingLm(options: AlternatingLmOptions): TransformerLmLayer
     name: `${name} ${count} x ${width})`,
     vocabulary,
     width: isFull ? count * width : width,
+    remat,
     blocks,
     widen: isFull ? unchanged : (narrow) => concat(Array.from({ length: count }, () => narrow), { axis: -1 }),
     narrow: isFull

@@ -6,7 +6,7 @@
  */
 import type { FloatType } from "../../mod.ts";
 import { type Problem, requirementOf, throwProblems } from "./option_problems.ts";
-import { type Checked, checkRouter, checkSizes } from "./option_rules.ts";
+import { type Checked, checkMicroBatches, checkRouter, checkSizes } from "./option_rules.ts";
 import { type FileContent, type Given, givenAsFlags, givenInFile } from "./option_sources.ts";
 import { FIXED_ON_RESUME, OPTIONS } from "./option_table.ts";
 import { type Preset, type PresetName, PRESETS } from "./presets.ts";
@@ -27,6 +27,18 @@ export interface TrainConfig extends Preset, VariantOptions {
   readonly allowNonCausal: boolean;
   /** What the model computes in; parameters, optimizer, gates, norms and losses stay f32. */
   readonly precision: FloatType;
+  /**
+   * Parts of a batch whose gradients are taken one after another and averaged, so that only one part's activations are
+   * on the device at a time. The result is that of the whole batch up to rounding where a byte's routing and the losses
+   * depend on the byte alone. What looks at all bytes of a batch looks at those of a part instead: losses that balance
+   * experts, the routers `base` and `sinkhorn`, and random draws. It may change on resume.
+   */
+  readonly microBatches: number;
+  /**
+   * Whether the backward pass computes each block again instead of keeping its activations (rematerialization): less
+   * memory for about a third more work. It may change on resume, and changes nothing but rounding.
+   */
+  readonly remat: boolean;
   /** `sotu` for the State of the Union texts, or the path of any file. */
   readonly data: string;
   /** Seed of initialization, batches and sampling. */
@@ -37,6 +49,8 @@ export interface TrainConfig extends Preset, VariantOptions {
   readonly out: string | null;
   /** Folder of the run to continue, or null for a new run. */
   readonly resume: string | null;
+  /** File for a Chrome trace of one step after the first few, or null for none. */
+  readonly profile: string | null;
   /** Whether the progress bar is left out. */
   readonly quiet: boolean;
   /** Whether standard output carries one JSON object a line and nothing else. */
@@ -62,11 +76,14 @@ const NOT_PRESET: Omit<TrainConfig, keyof Preset | "preset"> = {
   ...NO_VARIANT,
   allowNonCausal: false,
   precision: "f32",
+  microBatches: 1,
+  remat: false,
   data: "sotu",
   seed: 0,
   seconds: null,
   out: null,
   resume: null,
+  profile: null,
   quiet: false,
   json: false,
 };
@@ -123,6 +140,7 @@ export function resolveConfig(sources: ConfigSources): TrainConfig {
   checkRouter(checked);
   checkVariant(checked);
   checkSizes(checked);
+  checkMicroBatches(checked);
   if (sources.saved !== undefined) checkUnchanged(checked, sources.saved);
   throwProblems("start the run", problems);
   return config;

@@ -25,6 +25,26 @@ export interface StartEvent {
   readonly step: number;
   /** Steps in all. */
   readonly steps: number;
+  /** The most bytes on the device while a step runs, as planned. */
+  readonly plannedBytes: number;
+}
+
+/** A step was profiled, and its trace is on the disk. */
+export interface ProfileEvent {
+  /** Kind of the event. */
+  readonly event: "profile";
+  /** The step, from 1. */
+  readonly step: number;
+  /** The Chrome trace. */
+  readonly path: string;
+  /** Dispatches of the step. */
+  readonly kernels: number;
+  /** Sum of their times in milliseconds. */
+  readonly totalMs: number;
+  /** Whose clock measured them. */
+  readonly clock: "device" | "host";
+  /** The first lines of a table of them, slowest first. */
+  readonly table: readonly string[];
 }
 
 /** A row of `metrics.jsonl` was written. */
@@ -78,4 +98,4 @@ export interface EndEvent {
 }
 
 /** What a run tells. */
-export type RunEvent = StartEvent | MetricsEvent | CheckpointEvent | InterruptedEvent | EndEvent;
+export type RunEvent = StartEvent | ProfileEvent | MetricsEvent | CheckpointEvent | InterruptedEvent | EndEvent;

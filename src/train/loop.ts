@@ -6,13 +6,14 @@
  *
  * @module
  */
-import { type MetricsRow as StepRow, NonFiniteError, tensor, train } from "../../mod.ts";
+import { type MetricsRow as StepRow, NonFiniteError, type Profile, profile, read, tensor, train } from "../../mod.ts";
 import { trainingBatch } from "./batches.ts";
 import type { TrainConfig } from "./config.ts";
 import type { Evaluator } from "./evaluate.ts";
 import type { MetricsRow } from "./metrics.ts";
-import type { Batch, RunMetrics, RunStep } from "./objective.ts";
+import type { Batch, RunMetrics, RunState, RunStep } from "./objective.ts";
 import { LEAST_LOSS_SCALE } from "./precision.ts";
+import { stepToProfile } from "./profiled_step.ts";
 import type { RunPoint } from "./run_files.ts";
 
 /** What a run is trained with, and who is told about it. */
@@ -37,6 +38,8 @@ export interface LoopOptions {
   readonly onCheckpoint: (point: RunPoint) => void | Promise<void>;
   /** Hears of each step when it is submitted. */
   readonly onStep?: (step: number) => void;
+  /** Gets the profile of one step, the fourth of this process or the last one; without it none is profiled. */
+  readonly onProfile?: (step: number, profile: Profile<unknown>) => void | Promise<void>;
 }
 
 /** Milliseconds of steps after which timers and signals get a turn. */
@@ -55,9 +58,10 @@ export async function runLoop(start: RunPoint, options: LoopOptions): Promise<Ru
   const { config, signal } = options;
   let point = start;
   let savedStep = start.step;
+  const profiled = options.onProfile === undefined ? null : stepToProfile(start.step, config.steps);
   const isOver = (): boolean => point.step >= config.steps || signal.aborted || options.isTimeUp();
   while (!isOver()) {
-    const { next, rows, seconds } = await runStretch(point, options);
+    const { next, rows, stepsPerSecond } = await runStretch(point, options, profiled);
     point = next;
     if (rows.length === 0) break;
     expectFinite(rows);
@@ -65,7 +69,7 @@ export async function runLoop(start: RunPoint, options: LoopOptions): Promise<Ru
     const isEvaluated = point.step % config.evalEvery === 0 && !isOver();
     const validation = isEvaluated ? { validationBitsPerByte: await options.evaluate(point.state.params) } : {};
     point = { ...point, seconds: point.seconds + (performance.now() - began) / 1000 };
-    await options.onRow({ ...summarize(rows, config, seconds), seconds: point.seconds, ...validation });
+    await options.onRow({ ...summarize(rows, config, stepsPerSecond), seconds: point.seconds, ...validation });
     if (point.step % config.checkpointEvery === 0) {
       await options.onCheckpoint(point);
       savedStep = point.step;
@@ -78,25 +82,66 @@ export async function runLoop(start: RunPoint, options: LoopOptions): Promise<Ru
 interface Stretch {
   readonly next: RunPoint;
   readonly rows: readonly StepRow<RunMetrics>[];
-  /** Wall-clock seconds of the steps alone. */
-  readonly seconds: number;
+  /** The speed of the steps alone, without one that was profiled. */
+  readonly stepsPerSecond: number;
 }
 
-/** Trains until the next step at which something is due. */
-async function runStretch({ state, step, seconds }: RunPoint, options: LoopOptions): Promise<Stretch> {
-  const { config, metricsEvery, signal } = options;
+/** Trains until the next step at which something is due. Of `profiled` steps done, the next one is profiled. */
+async function runStretch(
+  { state, step, seconds }: RunPoint,
+  options: LoopOptions,
+  profiled: number | null,
+): Promise<Stretch> {
+  const { config, metricsEvery, signal, isTimeUp } = options;
   const due = [metricsEvery, config.evalEvery, config.checkpointEvery].map((n) => (Math.floor(step / n) + 1) * n);
   const until = Math.min(config.steps, ...due);
   const rows: StepRow<RunMetrics>[] = [];
+  async function trained(from: RunState, part: { readonly from: number; readonly until: number }): Promise<RunState> {
+    return await train(options.step, from, batches(part, options), {
+      // One read, at the end of the part.
+      metricsEvery: part.until - part.from + 1,
+      onMetrics: (read) => void rows.push(...read),
+      signal,
+    });
+  }
+
   const began = performance.now();
-  const next = await train(options.step, state, batches({ from: step, until }, options), {
-    // One read, at the end of the stretch.
-    metricsEvery: until - step + 1,
-    onMetrics: (read) => void rows.push(...read),
-    signal,
-  });
-  const elapsed = (performance.now() - began) / 1000;
-  return { next: { state: next, step: step + rows.length, seconds: seconds + elapsed }, rows, seconds: elapsed };
+  const isProfiled = profiled !== null && profiled >= step && profiled < until;
+  let next = await trained(state, { from: step, until: isProfiled ? profiled : until });
+  let aside = 0;
+  if (isProfiled && step + rows.length === profiled && !signal.aborted && !isTimeUp()) {
+    const from = performance.now();
+    next = await profileStep({ state: next, step: profiled }, options, rows);
+    aside = performance.now() - from;
+    next = await trained(next, { from: profiled + 1, until });
+  }
+  const elapsed = performance.now() - began;
+  const [counted, ms] = rows.length > 1 && aside > 0 ? [rows.length - 1, elapsed - aside] : [rows.length, elapsed];
+  return {
+    next: { state: next, step: step + rows.length, seconds: seconds + elapsed / 1000 },
+    rows,
+    stepsPerSecond: counted * 1000 / ms,
+  };
+}
+
+/** Takes a step like any other, kernel by kernel; its results are those of an ordinary one. */
+async function profileStep(
+  { state, step }: Pick<RunPoint, "state" | "step">,
+  { config, text, onStep, onProfile, step: take }: LoopOptions,
+  rows: StepRow<RunMetrics>[],
+): Promise<RunState> {
+  onStep?.(step + 1);
+  const batch = batchOf(text, step, config);
+  const report = await profile(() => take(state, batch));
+  const [next, metrics] = report.result;
+  rows.push({ step: step + 1, metrics: await read(metrics) });
+  await onProfile?.(step + 1, report);
+  return next;
+}
+
+function batchOf(text: Uint8Array, step: number, { seed, batch, seq }: TrainConfig): Batch {
+  const { tokens, rows, length } = trainingBatch(text, { seed, step, batch, seq });
+  return { ids: tensor(tokens, { shape: [rows, length], dtype: "u32" }) };
 }
 
 /** The batches of a stretch, as long as there is time. */
@@ -104,7 +149,6 @@ async function* batches(
   { from, until }: { readonly from: number; readonly until: number },
   { config, text, isTimeUp, onStep }: LoopOptions,
 ): AsyncGenerator<Batch, void, void> {
-  const { seed, batch, seq } = config;
   let lastBreath = performance.now();
   for (let step = from; step < until; step++) {
     // Submitting work never yields, so without this a signal or a progress bar would wait for the next read.
@@ -114,8 +158,7 @@ async function* batches(
     }
     if (isTimeUp()) return;
     onStep?.(step + 1);
-    const { tokens, rows, length } = trainingBatch(text, { seed, step, batch, seq });
-    yield { ids: tensor(tokens, { shape: [rows, length], dtype: "u32" }) };
+    yield batchOf(text, step, config);
   }
 }
 
@@ -151,7 +194,7 @@ function expectFinite(rows: readonly StepRow<RunMetrics>[]): void {
 }
 
 /** One row for the steps of a stretch: means of the losses, sums of the loads, the last of the rest. */
-function summarize(rows: readonly StepRow<RunMetrics>[], config: TrainConfig, seconds: number): MetricsRow {
+function summarize(rows: readonly StepRow<RunMetrics>[], config: TrainConfig, stepsPerSecond: number): MetricsRow {
   const { step } = rows.at(-1)!;
   const kept = rows.filter((row) => !isSkipped(row));
   // The losses of skipped steps may not be numbers; where all were skipped there are no others.
@@ -171,7 +214,7 @@ function summarize(rows: readonly StepRow<RunMetrics>[], config: TrainConfig, se
       ? {}
       : { lossScale: last.lossScale.scale[0]!, skippedSteps: rows.length - kept.length }),
     bytesSeen: step * bytes,
-    bytesPerSecond: rows.length * bytes / seconds,
+    bytesPerSecond: stepsPerSecond * bytes,
     ...summarizeRouting(rows, config),
   };
 }

@@ -7,9 +7,9 @@ import { ProgressBar } from "@std/cli/unstable-progress-bar";
 import { init } from "../../mod.ts";
 import { describeFlags, FLAGS } from "./option_table.ts";
 import { loadConfig } from "./config_file.ts";
-import type { RunEvent } from "./events.ts";
+import type { ProfileEvent, RunEvent } from "./events.ts";
 import { listenForInterrupts } from "./interrupts.ts";
-import { describeEvent, formatEvent, type Verbosity } from "./output.ts";
+import { describeEvent, describeProfile, formatEvent, type Verbosity } from "./output.ts";
 import { runTraining } from "./program.ts";
 import { trackProgress } from "./progress.ts";
 import { runScript } from "./script.ts";
@@ -41,10 +41,12 @@ async function main(): Promise<number> {
 
   /** What is said when the bar is gone. */
   const closing: string[] = [];
+  const profiled: string[] = [];
 
   function onEvent(event: RunEvent): void {
     progress.onEvent(event);
     if (config.json) return console.log(formatEvent(event));
+    if (event.event === "profile") return tellProfile(event);
     const lines = describeEvent(event, verbosity);
     if (bar !== undefined) {
       closing.push(...lines);
@@ -58,6 +60,12 @@ async function main(): Promise<number> {
       barLength: BAR_LENGTH,
       formatter: ({ progressBar }) => `[${progressBar}] ${progress.describe()}`,
     });
+  }
+
+  function tellProfile(event: ProfileEvent): void {
+    const lines = describeProfile(event, verbosity);
+    if (bar !== undefined) profiled.push(...lines);
+    else for (const line of lines) console.error(line);
   }
 
   function onStep(step: number): void {
@@ -79,6 +87,7 @@ async function main(): Promise<number> {
     return end === "interrupted" ? interrupts.exitCode : 0;
   } finally {
     await bar?.stop();
+    for (const line of profiled) console.error(line);
     for (const line of closing) console.log(line);
   }
 }

@@ -33,8 +33,16 @@ export { type ConfigSources, type OptionName, resolveConfig, type TrainConfig } 
 export { formatSavedConfig, loadConfig, readSavedConfig } from "./config_file.ts";
 export { type Corpus, expectLongEnough, loadCorpus, splitDocuments, splitText } from "./data.ts";
 export { diagnose, type Diagnosis } from "./diagnose.ts";
-export { type Evaluator, evaluatorOf } from "./evaluate.ts";
-export type { CheckpointEvent, EndEvent, InterruptedEvent, MetricsEvent, RunEvent, StartEvent } from "./events.ts";
+export { type EvaluationOptions, type Evaluator, evaluatorOf } from "./evaluate.ts";
+export type {
+  CheckpointEvent,
+  EndEvent,
+  InterruptedEvent,
+  MetricsEvent,
+  ProfileEvent,
+  RunEvent,
+  StartEvent,
+} from "./events.ts";
 export { generate, type GenerateOptions, generateText } from "./generate.ts";
 export { type LoopOptions, runLoop } from "./loop.ts";
 export { type Baseline } from "./loss_chart.ts";
@@ -48,6 +56,7 @@ export {
   type ModelParams,
   type ParameterCount,
 } from "./model.ts";
+export { type FileContent } from "./option_sources.ts";
 export {
   type Batch,
   buildOptimizer,

@@ -21,7 +21,7 @@ export type ModelParams = TransformerLmParams<object>;
 /** A model of the program. */
 export type Model = TransformerLmLayer<object>;
 
-/** What the shapes of a model depend on. */
+/** What the shapes of a model depend on, and whether its blocks are computed again for their gradients. */
 export type ModelConfig = Pick<
   TrainConfig,
   | "router"
@@ -33,6 +33,7 @@ export type ModelConfig = Pick<
   | "expertWidth"
   | "allowNonCausal"
   | "precision"
+  | "remat"
   | VariantOptionName
 >;
 
@@ -61,8 +62,8 @@ export function buildModel(config: ModelConfig, source: TableSource | null = nul
 
 /** The model in f32. */
 function buildWideModel(config: ModelConfig, source: TableSource | null): Model {
-  const { router, width, layers, heads, dropout, allowNonCausal } = config;
-  const sizes = { vocabulary: VOCABULARY, width, layers, heads };
+  const { router, width, layers, heads, dropout, allowNonCausal, remat } = config;
+  const sizes = { vocabulary: VOCABULARY, width, layers, heads, remat };
   const options: BodyOptions = { ...config, vocabulary: VOCABULARY };
   if (router === "altup") return alternatingLm({ ...sizes, ...formOf(config), body: () => denseBody(options) });
   return transformerLm({

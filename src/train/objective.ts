@@ -231,6 +231,7 @@ export function buildStep(config: TrainConfig, model: Model, optimizer: Gradient
   return trainStep({
     loss,
     optimizer,
+    microBatches: config.microBatches,
     measure,
     ...(reduce === null ? {} : { advance }),
     ...(lossScale === undefined ? {} : { lossScale }),

@@ -62,3 +62,15 @@ export function checkRouter({ config, sound, report }: Checked): void {
     report("topk", `must divide width (${width}): router multihash cuts layers into as many segments`);
   }
 }
+
+/** Checks that a batch can be taken in so many parts. */
+export function checkMicroBatches({ config, sound, report }: Checked): void {
+  const { router, batch, seq, experts, microBatches } = config;
+  if (!sound("microBatches", "batch") || microBatches === 1) return;
+  if (batch % microBatches !== 0) return report("microBatches", `must divide batch (${batch})`);
+  const bytes = batch / microBatches * seq;
+  if (router !== "base" || !sound("router", "experts", "seq") || (batch * seq) % experts !== 0) return;
+  if (bytes % experts !== 0) {
+    report("microBatches", `must leave a multiple of experts (${experts}) of bytes: router base balances them`);
+  }
+}

@@ -36,19 +36,24 @@ const MODEL: Readonly<Record<ModelName, Option>> = {
   data: text("must be sotu or a file", "sotu, or any file"),
 };
 
+type TrainingName = "steps" | "lr" | "evalEvery" | "checkpointEvery" | "microBatches" | "remat";
+
 /** What may change from one part of a run to the next. */
-const TRAINING: Readonly<Record<"steps" | "lr" | "evalEvery" | "checkpointEvery", Option>> = {
+const TRAINING: Readonly<Record<TrainingName, Option>> = {
   steps: integer(1, 1e9, "training steps"),
   lr: upTo(10, "peak learning rate", "above"),
   evalEvery: integer(1, 1e9, "steps between evaluations"),
   checkpointEvery: integer(1, 1e9, "steps between checkpoints"),
+  microBatches: integer(1, 65536, "parts of a batch taken one after another, for less memory"),
+  remat: flag("compute blocks again for their gradients, for less memory"),
 };
 
 /** What belongs to one process and not to the run. */
-const PROCESS: Readonly<Record<"seconds" | "out" | "resume" | "quiet" | "json", Option>> = {
+const PROCESS: Readonly<Record<"seconds" | "out" | "resume" | "profile" | "quiet" | "json", Option>> = {
   seconds: orNull(positive("must be a number of seconds above 0", "stop training after this long")),
   out: orNull(folder("folder of the run")),
   resume: orNull(folder("folder of a run to continue")),
+  profile: orNull(text("must name a file", "file for a Chrome trace of one step's kernels")),
   quiet: flag("no progress bar"),
   json: flag("one JSON object a line, nothing else"),
 };

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { EndEvent, MetricsEvent, RunEvent, StartEvent } from "./events.ts";
+import type { EndEvent, MetricsEvent, ProfileEvent, RunEvent, StartEvent } from "./events.ts";
 import { formatCount, formatDuration, formatNumber, showControls } from "./html.ts";
 
 /** How much text there is: everything, only what matters at the end, or the evaluations left to a progress bar. */
@@ -22,6 +22,7 @@ export function describeEvent(event: RunEvent, verbosity: Verbosity): readonly s
       return verbosity === "quiet" ? [] : describeStart(event);
     case "metrics":
       return verbosity === "all" && event.validationBitsPerByte !== undefined ? [describeRow(event)] : [];
+    case "profile": // It goes to standard error; see describeProfile.
     case "checkpoint":
       return [];
     case "interrupted":
@@ -29,6 +30,17 @@ export function describeEvent(event: RunEvent, verbosity: Verbosity): readonly s
     case "end":
       return describeEnd(event);
   }
+}
+
+/**
+ * Puts what was profiled into lines of text for standard error: it is about this machine and not about the model.
+ *
+ * @param event The event.
+ * @param verbosity How much to say.
+ * @returns Lines, none if there is nothing to say.
+ */
+export function describeProfile({ step, path, table }: ProfileEvent, verbosity: Verbosity): readonly string[] {
+  return verbosity === "quiet" ? [] : [`Profile of step ${formatNumber(step)}, written to ${path}`, ...table];
 }
 
 /**
@@ -42,13 +54,14 @@ export function formatEvent(event: RunEvent): string {
 }
 
 function describeStart(
-  { model, parameters, activeParameters, adapter, corpus, out, step, steps }: StartEvent,
+  { model, parameters, activeParameters, adapter, corpus, out, step, steps, plannedBytes }: StartEvent,
 ): string[] {
   const active = activeParameters === parameters ? "" : `, ${formatCount(activeParameters)} of them used by a byte`;
   return [
     `Model     ${model}: ${formatCount(parameters)} parameters${active}`,
     `Text      ${corpus}`,
     `Adapter   ${adapter}`,
+    `Memory    ${formatCount(plannedBytes)}B planned for a step`,
     `Folder    ${out}`,
     `Training  ${
       step === 0 ? `${formatNumber(steps)} steps` : `from step ${formatNumber(step)} to ${formatNumber(steps)}`

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DeviceInfo, GradientTransform } from "../../mod.ts";
+import { type DeviceInfo, notice, type Profile } from "../../mod.ts";
 import { gzipBitsPerByte } from "./baselines.ts";
 import { hasCheckpoints } from "./checkpoint.ts";
 import type { TrainConfig } from "./config.ts";
@@ -19,7 +19,9 @@ import type { TableSource } from "./hash_tables.ts";
 import { buildModel, countParameters, type Model, type ParameterCount } from "./model.ts";
 import { buildOptimizer, buildStep, type RunStep } from "./objective.ts";
 import { planSteps } from "./plan_steps.ts";
+import { expectStepFits, plannedBytes } from "./planned_memory.ts";
 import { roundedOnce } from "./precision.ts";
+import { prepareTrace, writeTrace } from "./profiled_step.ts";
 import { renderReport } from "./report.ts";
 import { keepConfig, nameFolder, openFolder } from "./run_folder.ts";
 import { restoreRun, type RunPoint, saveRun, startRun } from "./run_files.ts";
@@ -50,6 +52,7 @@ interface Run {
   readonly model: Model;
   readonly step: RunStep;
   readonly count: ParameterCount;
+  readonly plannedBytes: number;
   readonly isTimeUp: () => boolean;
 }
 
@@ -72,7 +75,8 @@ const METRICS_EVERY = { software: 10, hardware: 50 } as const;
  * @param options Where, and who listens.
  * @returns How it ended. An interrupted run has a checkpoint and no report.
  * @throws {DataError} If the text cannot be used.
- * @throws {ConfigError} If the folder holds another run.
+ * @throws {ConfigError} If the folder holds another run, or the profile cannot be written.
+ * @throws {OutOfMemoryError} If a step needs more memory than there may be; the folder is left as it is.
  * @throws {CheckpointError} If the run to resume cannot be read, or that whose embeddings a table is made from.
  * @throws {NonFiniteError} If the loss is not a number.
  */
@@ -82,13 +86,15 @@ export async function runTraining(config: TrainConfig, options: RunOptions): Pro
   const isRestored = config.resume !== null && await hasCheckpoints(config.resume);
   const source: TableSource | null = isRestored ? "checkpoint" : await loadTableSource(config, corpus.train);
   const out = config.out ?? nameFolder(config.router, new Date());
+  const { clock = processSeconds, signal = new AbortController().signal, onEvent, device } = options;
+  const begun = begin(config, buildModel(config, source), source);
+  if (config.profile !== null) await prepareTrace(config.profile);
   await openFolder(out, config.resume);
   await keepConfig(out, config);
 
-  const { clock = processSeconds, signal = new AbortController().signal, onEvent, device } = options;
-  const model = buildModel(config, source);
+  const { model } = begun;
   const isTimeUp = (): boolean => config.seconds !== null && clock() >= config.seconds;
-  const prepared = await prepare({ config, out, corpus, model, isTimeUp }, clock);
+  const prepared = await prepare({ config, out, corpus, isTimeUp }, begun, clock);
   const { run, start } = prepared;
   onEvent({
     event: "start",
@@ -99,6 +105,7 @@ export async function runTraining(config: TrainConfig, options: RunOptions): Pro
     corpus: describeCorpus(corpus),
     step: start.step,
     steps: run.config.steps,
+    plannedBytes: run.plannedBytes,
   });
 
   const { heldOut } = corpus;
@@ -108,6 +115,12 @@ export async function runTraining(config: TrainConfig, options: RunOptions): Pro
   async function keepRow(row: MetricsRow): Promise<void> {
     await metrics.append(row);
     onEvent({ event: "metrics", ...row });
+  }
+  const { profile: trace } = config;
+  let isTraced = false;
+  async function keepTrace(step: number, profile: Profile<unknown>): Promise<void> {
+    onEvent(await writeTrace(trace!, step, profile));
+    isTraced = true;
   }
   const end = await runLoop(start, {
     config: run.config,
@@ -122,7 +135,9 @@ export async function runTraining(config: TrainConfig, options: RunOptions): Pro
       onEvent({ event: "checkpoint", step: point.step, path: await saveRun(out, run.config, point) });
     },
     ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
+    ...(trace === null ? {} : { onProfile: keepTrace }),
   });
+  if (trace !== null && !isTraced) notice("no step was profiled: the run ended before");
   if (signal.aborted) {
     onEvent({ event: "interrupted", step: end.step, out });
     return "interrupted";
@@ -132,16 +147,32 @@ export async function runTraining(config: TrainConfig, options: RunOptions): Pro
   return await finish(run, { point: end, validationBitsPerByte }, options);
 }
 
-/** Makes the step, and finds where to begin and how many steps to take. */
+/** What a run is made of before it has a folder. */
+interface Begun {
+  readonly model: Model;
+  readonly step: RunStep;
+  readonly fresh: RunPoint;
+  readonly plannedBytes: number;
+}
+
+/** Makes the step, and makes sure that it fits into memory. */
+function begin(config: TrainConfig, model: Model, source: TableSource | null): Begun {
+  const optimizer = buildOptimizer(config);
+  const step = buildStep(config, model, optimizer);
+  const fresh = startRun(config, model, optimizer);
+  const planned = plannedBytes(step, fresh.state, config);
+  expectStepFits(config, planned, source);
+  return { model, step, fresh, plannedBytes: planned };
+}
+
+/** Finds where to begin and how many steps to take. */
 async function prepare(
-  base: Omit<Run, "step" | "count">,
+  base: Pick<Run, "config" | "out" | "corpus" | "isTimeUp">,
+  { model, step, fresh, plannedBytes }: Begun,
   clock: () => number,
 ): Promise<{ readonly run: Run; readonly start: RunPoint }> {
-  const { config, out, corpus, model } = base;
-  let optimizer: GradientTransform = buildOptimizer(config);
-  let step = buildStep(config, model, optimizer);
-  const fresh = startRun(config, model, optimizer);
-  const run = { ...base, step, count: countParameters(config, fresh.state.params) };
+  const { config, out, corpus } = base;
+  const run = { ...base, model, step, plannedBytes, count: countParameters(config, fresh.state.params) };
   if (config.resume !== null && await hasCheckpoints(config.resume)) {
     const start = await restoreRun(config.resume, fresh);
     // In another folder the run has no checkpoint yet, and must not begin anew there if it is killed.
@@ -154,14 +185,16 @@ async function prepare(
   const steps = await planSteps(fresh, { config, text: corpus.train, step, evaluationBatches, clock });
   const planned = { ...config, steps };
   await keepConfig(out, planned);
-  optimizer = buildOptimizer(planned);
-  step = buildStep(planned, model, optimizer);
-  return { run: { ...run, config: planned, step }, start: startRun(planned, model, optimizer) };
+  const optimizer = buildOptimizer(planned);
+  return {
+    run: { ...run, config: planned, step: buildStep(planned, model, optimizer) },
+    start: startRun(planned, model, optimizer),
+  };
 }
 
 /** Writes a sample and the report, and tells the result. */
 async function finish(
-  { config, out, corpus, model, count }: Run,
+  { config, out, corpus, model, count, plannedBytes }: Run,
   { point, validationBitsPerByte }: { readonly point: RunPoint; readonly validationBitsPerByte: number },
   { device, onEvent }: RunOptions,
 ): Promise<RunEnd> {
@@ -192,6 +225,7 @@ async function finish(
       bytesSeen,
       seconds: point.seconds,
       ...count,
+      plannedBytes,
       corpus: describeCorpus(corpus),
     },
   });

@@ -26,6 +26,8 @@ export interface RunSummary {
   readonly parameters: number;
   /** Parameters that one byte uses. */
   readonly activeParameters: number;
+  /** The most bytes on the device while a step runs, as planned. */
+  readonly plannedBytes: number;
   /** The text and how a part was held out. */
   readonly corpus: string;
 }
@@ -219,7 +221,11 @@ function configSection({ config, adapter, summary }: ReportInput): Markup {
   return html`
     <section>
       <h2>Configuration</h2>
-      <dl class="config">${lines}${configLine("text", summary.corpus, "wide")}${configLine(
+      <dl class="config">${lines}${configLine("memory", `${formatCount(summary.plannedBytes)}B planned`)}${configLine(
+        "text",
+        summary.corpus,
+        "wide",
+      )}${configLine(
         "adapter",
         adapter,
         "wide",

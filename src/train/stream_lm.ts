@@ -10,6 +10,7 @@ import {
   broadcastTo,
   type CachedBlockOutput,
   cast,
+  checkpoint,
   type DecodeOutput,
   type DecodeState,
   embedding,
@@ -40,6 +41,8 @@ export interface StreamLmOptions {
   readonly vocabulary: number;
   /** Width of the embedding, which is also the output projection. */
   readonly width: number;
+  /** Whether gradients compute the blocks' activations again instead of keeping them. */
+  readonly remat: boolean;
   /** The blocks, without routers. */
   readonly blocks: readonly TransformerBlockLayer<object>[];
   /** Makes the stream of embeddings: [..., width] -> [..., stream]. */
@@ -55,7 +58,7 @@ export interface StreamLmOptions {
  * @returns The model.
  */
 export function streamLm(options: StreamLmOptions): TransformerLmLayer<object> {
-  const { name, vocabulary, width, blocks, widen, narrow } = options;
+  const { name, vocabulary, width, remat, blocks, widen, narrow } = options;
   type Params = TransformerLmParams<object>;
   const tokens = embedding({ vocabulary, width });
   const finalNorm = rmsNormLayer({ width });
@@ -94,10 +97,10 @@ export function streamLm(options: StreamLmOptions): TransformerLmLayer<object> {
       };
     },
     apply(params: Params, { ids }: TransformerLmInput): TransformerLmOutput {
-      const stream = blocks.reduce(
-        (hidden, block, layer) => block.apply(params.blocks[layer]!, { hidden }).hidden,
-        widen(tokens.apply(params.embedding, ids)),
-      );
+      const stream = blocks.reduce((hidden, block, layer) => {
+        const run = (own: Params["blocks"][number], hidden: Tensor): Tensor => block.apply(own, { hidden }).hidden;
+        return (remat ? checkpoint(run) : run)(params.blocks[layer]!, hidden);
+      }, widen(tokens.apply(params.embedding, ids)));
       return { logits: project(params, stream), plans };
     },
     prefill(params: Params, { ids, lengths }: PrefillInput, room: number): DecodeOutput {

@@ -162,7 +162,8 @@ function countingStep(lossAt: (step: number) => number): RunStep {
     const metrics = { loss, crossEntropy: tensor(1), learningRate: tensor(0.5), gradientNorm: tensor(3) };
     return [{ ...state, step: tensor(done, { dtype: "u32" }) }, metrics];
   }
-  return Object.assign(step, { program: () => "", traces: 0 });
+  const memory = () => ({ argumentBytes: 0, resultBytes: 0, scratchBytes: 0, peakBytes: 0 });
+  return Object.assign(step, { program: () => "", memory, traces: 0 });
 }
 
 const COUNTING_STATE = { step: tensor(0, { dtype: "u32" }) } as RunState;

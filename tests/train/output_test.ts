@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { AdapterError, type DeviceInfo } from "../../mod.ts";
 import { diagnose } from "../../src/train/diagnose.ts";
-import type { RunEvent } from "../../src/train/events.ts";
-import { describeEvent, formatEvent } from "../../src/train/output.ts";
+import type { ProfileEvent, RunEvent } from "../../src/train/events.ts";
+import { describeEvent, describeProfile, formatEvent } from "../../src/train/output.ts";
 import { trackProgress } from "../../src/train/progress.ts";
 import { nameFolder } from "../../src/train/run_folder.ts";
 import { gpuTest } from "../support/runtimes.ts";
@@ -17,6 +17,7 @@ const START: RunEvent = {
   corpus: "sotu, 12 of 233 documents held out whole",
   step: 0,
   steps: 1500,
+  plannedBytes: 312_000_000,
 };
 
 const ROW: RunEvent = {
@@ -48,6 +49,7 @@ Deno.test("describeEvent() tells a run in a few lines", () => {
       "Model     transformerLm(256, 3 x 128): 1.93 M parameters, 540 k of them used by a byte",
       "Text      sotu, 12 of 233 documents held out whole",
       "Adapter   llvmpipe",
+      "Memory    312 MB planned for a step",
       "Folder    runs/a",
       "Training  1,500 steps",
       "step 100  validation 2.625 bits per byte  training 2.500  12.3 k tokens/s",
@@ -139,4 +141,19 @@ Deno.test("diagnose() takes a missing adapter for a finding, with the fix", asyn
     "",
     "Cannot start WebGPU\nFix: install a driver",
   ]);
+});
+
+Deno.test("describeProfile() is for standard error, and quiet where all is", () => {
+  const event: ProfileEvent = {
+    event: "profile",
+    step: 4,
+    path: "step.json",
+    kernels: 2,
+    totalMs: 1.5,
+    clock: "host",
+    table: ["2 kernels, 1.500 ms on the host's clock", "   ms  share"],
+  };
+  assertEquals(describeEvent(event, "all"), []);
+  assertEquals(describeProfile(event, "bar"), ["Profile of step 4, written to step.json", ...event.table]);
+  assertEquals(describeProfile(event, "quiet"), []);
 });

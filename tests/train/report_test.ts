@@ -28,6 +28,7 @@ function inputOf(changes: Partial<ReportInput> = {}): ReportInput {
       seconds: 61.4,
       parameters: 1_930_000,
       activeParameters: 540_000,
+      plannedBytes: 312_000_000,
       corpus: "sotu, 12 of 233 documents held out whole",
     },
     ...changes,

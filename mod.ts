@@ -52,7 +52,7 @@ export { own, read, realizeTree as realize } from "./src/core/realize.ts";
 export { type MemoryPlan, type MemoryReport } from "./src/core/runtime.ts";
 export { type CalibrationSource, type DeviceInfo, init, type InitOptions, memory, settle } from "./src/gpu/device.ts";
 export { type KernelTime, type Profile, profile, type ProfileOptions } from "./src/gpu/profile.ts";
-export type { Clock } from "./src/gpu/dispatch_timer.ts";
+export type { ProfileClock } from "./src/gpu/dispatch_timer.ts";
 export {
   calibrate,
   type CalibrateOptions,

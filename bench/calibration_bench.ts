@@ -40,10 +40,10 @@ function fieldsOf(question: CalibrationQuestion, used: KernelTuning): readonly F
 function build({ work, base, candidates }: Field): Built {
   const { runtime } = startedDevice()!;
   const outputs = work.prepare();
-  const runners = [compileWork(runtime, outputs, base)];
+  const runners = [compileWork(runtime, outputs, { tuning: base })];
   const names = ["chosen"];
   for (const { name, tuning } of candidates) {
-    const compiled = compileWork(runtime, outputs, mergeTuning(base, tuning));
+    const compiled = compileWork(runtime, outputs, { tuning: mergeTuning(base, tuning) });
     const known = runners.findIndex(({ text }) => text === compiled.text);
     if (known === 0) names[0] = `chosen: ${name}`;
     if (known >= 0) continue;

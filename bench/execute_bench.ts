@@ -26,19 +26,7 @@ import { forcedRouter, type Load } from "./forced_router.ts";
 import type { Built, Contender, Question } from "./harness.ts";
 import { expectDefinition, type HostExperts } from "./host_experts.ts";
 import { type Body, compileBody, type CompiledBody, type Differentiable } from "./bodies.ts";
-
-/** Letters: T tokens, D width, E experts, F inner width of one, K experts of a token. */
-interface Mixture {
-  readonly tokens: number;
-  readonly width: number;
-  readonly experts: number;
-  readonly inner: number;
-  readonly k: number;
-  readonly load?: Load;
-}
-
-/** Tokens that are checked; they fall on both sides of block borders of any size. */
-const CHECKED_TOKENS = 12;
+import { checkedTokens, LARGE_MIXTURE, type Mixture, SMALL_MIXTURE } from "./mixture.ts";
 
 const ACTIVATION = "gelu";
 
@@ -79,7 +67,7 @@ async function verifyBody(
   { tokens, width, inner, k }: Mixture,
   choices: ArrayLike<number>,
 ): Promise<void> {
-  const checked = Array.from({ length: CHECKED_TOKENS }, (_, i) => Math.floor(i * (tokens - 1) / (CHECKED_TOKENS - 1)));
+  const checked = checkedTokens({ tokens });
   const drawn = await uniform(key(5), [tokens, width], { min: -1, max: 1 }).data();
   const sparse = new Float32Array(tokens * width);
   for (const token of checked) {
@@ -155,19 +143,17 @@ async function expertOfAssignment(plan: DispatchPlan): Promise<Uint32Array> {
   return choices;
 }
 
-const SMALL: Mixture = { tokens: 2048, width: 128, experts: 8, inner: 256, k: 1 };
-const LARGE: Mixture = { tokens: 4096, width: 256, experts: 32, inner: 512, k: 2 };
 const WIDE: Mixture = { tokens: 16384, width: 1024, experts: 64, inner: 2048, k: 2 };
 
 const EVERYWHERE: readonly Mixture[] = [
-  SMALL,
-  { ...SMALL, k: 2 },
-  { ...SMALL, k: 2, load: "zipf" },
-  { ...SMALL, load: "one" },
-  { ...SMALL, tokens: 512 },
-  LARGE,
+  SMALL_MIXTURE,
+  { ...SMALL_MIXTURE, k: 2 },
+  { ...SMALL_MIXTURE, k: 2, load: "zipf" },
+  { ...SMALL_MIXTURE, load: "one" },
+  { ...SMALL_MIXTURE, tokens: 512 },
+  LARGE_MIXTURE,
   // The partial experts of an external memory: many, narrow, and few rows for each.
-  { ...SMALL, experts: 4096, inner: 16, k: 4 },
+  { ...SMALL_MIXTURE, experts: 4096, inner: 16, k: 4 },
 ];
 
 /** What a sweep starts from; one number changes at a time. Letters as above, and the rows of one expert under even load. */

@@ -26,17 +26,9 @@ import { registerBenches } from "./deno_bench.ts";
 import type { Built, Question } from "./harness.ts";
 import { expectDefinition } from "./host_experts.ts";
 import { addGateGradients, chooseOnHost, type HostChoices, slotsOf } from "./host_gate.ts";
+import { checkedTokens, LARGE_MIXTURE, type Mixture, SMALL_MIXTURE } from "./mixture.ts";
 import { floats, type HostArray, integers } from "./peers/task.ts";
 import { expectClose } from "./verify.ts";
-
-/** Letters: T tokens, D width, E experts, F inner width of one, K experts of a token. */
-interface Mixture {
-  readonly tokens: number;
-  readonly width: number;
-  readonly experts: number;
-  readonly inner: number;
-  readonly k: number;
-}
 
 /** What the layer is differentiated by. */
 interface Given {
@@ -51,8 +43,6 @@ interface Given {
 }
 
 type GivenArrays = Readonly<Record<keyof Given, HostArray>>;
-
-const CHECKED_TOKENS = 12;
 
 interface Compiled {
   readonly forward: Jitted<[given: Given], Tensor>;
@@ -107,7 +97,7 @@ function upload(array: HostArray): Tensor {
 function build(mixture: Mixture): Built {
   const { tokens, width, experts, inner, k } = mixture;
   const arrays = randomArrays(mixture);
-  const checked = Array.from({ length: CHECKED_TOKENS }, (_, i) => Math.floor(i * (tokens - 1) / (CHECKED_TOKENS - 1)));
+  const checked = checkedTokens(mixture);
   const cotangent = sparseCotangent(mixture, checked);
   const inputs = realize({
     given: {
@@ -179,11 +169,10 @@ function build(mixture: Mixture): Built {
   };
 }
 
-const SMALL: Mixture = { tokens: 2048, width: 128, experts: 8, inner: 256, k: 1 };
 const MIXTURES: Readonly<Record<string, Mixture>> = {
-  "small top-1": SMALL,
-  "small top-2": { ...SMALL, k: 2 },
-  "large top-2": { tokens: 4096, width: 256, experts: 32, inner: 512, k: 2 },
+  "small top-1": SMALL_MIXTURE,
+  "small top-2": { ...SMALL_MIXTURE, k: 2 },
+  "large top-2": LARGE_MIXTURE,
 };
 
 /** The question for `deno task bench`. */

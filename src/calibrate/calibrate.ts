@@ -5,7 +5,8 @@
  */
 import { AdapterError, expectNoProblems, type OptionProblem } from "../core/errors.ts";
 import type { KernelTuning } from "../core/kernel.ts";
-import { type GpuRuntime, startedDevice } from "../gpu/device.ts";
+import { startedDevice } from "../gpu/device.ts";
+import type { GpuRuntime } from "../gpu/device_runtime.ts";
 import { NEVER, writeTuning } from "../gpu/tuning_file.ts";
 import { TUNING_VARIABLE, tuningFolder } from "../gpu/tuning_key.ts";
 import { bestOf, chooseThreshold, compareTimes, type Comparison, type ThresholdProbe } from "./choose.ts";

@@ -5,11 +5,11 @@
  */
 import { freeze } from "../core/graph.ts";
 import type { HostData } from "../core/dtype.ts";
-import type { KernelTuning } from "../core/kernel.ts";
+import type { AdapterTraits, KernelTuning } from "../core/kernel.ts";
 import { storageOf } from "../core/realize.ts";
 import type { Storage } from "../core/runtime.ts";
 import type { Tensor } from "../core/tensor.ts";
-import type { GpuRuntime } from "../gpu/device.ts";
+import type { GpuRuntime } from "../gpu/device_runtime.ts";
 import { compileProgram } from "../gpu/program.ts";
 import { executableOf } from "../gpu/run.ts";
 import { median } from "./choose.ts";
@@ -38,15 +38,20 @@ const TOLERANCE = 1e-4;
 /** Runs of one turn at most. */
 const MOST_CALLS = 1024;
 
-/** Compiles some work under choices, without running it. */
+/**
+ * Compiles some work as if the adapter were a little different, without running it.
+ *
+ * @param deviation What differs: choices of kernels, or a lower limit of what a binding shows.
+ */
 export function compileWork(
   runtime: GpuRuntime,
   outputs: readonly Tensor[],
-  tuning: KernelTuning,
+  deviation: Pick<AdapterTraits, "tuning" | "bindingBytes">,
 ): Pick<Runner, "text" | "run"> {
-  const graph = freeze([], outputs, runtime.adapter);
+  const adapter = { ...runtime.adapter, ...deviation };
+  const graph = freeze([], outputs, adapter);
   const program = compileProgram(graph, {
-    adapter: { ...runtime.adapter, tuning },
+    adapter,
     label: "calibration",
     maxBuffers: runtime.device.limits.maxStorageBuffersPerShaderStage,
   });
@@ -87,7 +92,7 @@ export async function prepareHeat(
   const runners: Runner[] = [];
   let expected: readonly HostData[] | null = null;
   for (const candidate of candidates) {
-    const compiled = compileWork(runtime, outputs, base(candidate));
+    const compiled = compileWork(runtime, outputs, { tuning: base(candidate) });
     if (runners.some(({ text }) => text === compiled.text)) continue;
     const found = await resultsOf(runtime, outputs, compiled);
     expected ??= found;

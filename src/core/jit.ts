@@ -145,10 +145,12 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
     });
     calls++;
     const storages = compiled.executable.run([...inputs, ...constants], donated);
-    const call = { to: name, donate, call: calls, site: rememberCallSite() };
-    flat.leaves.forEach((leaf, i) => {
-      if (donated[i]) setSource(leaf, { kind: "donated", donation: { ...call, ...placeOf(flat.paths[i]!) } });
-    });
+    if (donated.includes(true)) {
+      const call = { to: name, donate, call: calls, site: rememberCallSite() };
+      flat.leaves.forEach((leaf, i) => {
+        if (donated[i]) setSource(leaf, { kind: "donated", donation: { ...call, ...placeOf(flat.paths[i]!) } });
+      });
+    }
     const results = storages.map((storage, i) => {
       const aval = compiled.graph.avals[compiled.graph.outputs[i]!]!;
       return fromStorage(aval, storage);

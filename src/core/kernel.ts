@@ -53,6 +53,8 @@ export interface KernelTuning {
   readonly textureWork?: number;
   /** The same for the products of `execute`. */
   readonly expertTextureWork?: number;
+  /** Multiply-adds from which such a product of `execute` takes wider register tiles. */
+  readonly expertWideWork?: number;
   /** Register tiles of products that read textures. */
   readonly textureTiles?: Readonly<Partial<Record<WorkClass, TileChoice>>>;
   /** Register tiles of products that read buffers, where the result is wide enough: right operand plain or transposed. */
@@ -123,6 +125,21 @@ export interface TextureOperand {
   readonly name: string;
 }
 
+/** Lines that lie one behind the other in a buffer, and the rectangle of a texture that they become. */
+export interface TextureRegion {
+  /** Element of the buffer at which the first line starts: a multiple of 4. */
+  readonly start: number;
+  /** Column of the texture, in texels, that the rectangle starts at. It starts in the first row. */
+  readonly x: number;
+  /** Texels of a line. */
+  readonly width: number;
+  /** Number of lines. */
+  readonly height: number;
+}
+
+/** Elements that a line copied to a texture is a multiple of: WebGPU wants 256 bytes. */
+export const COPIED_ELEMENTS = 64;
+
 /** WGSL access to operands inside one dispatch. Index expressions count elements, and are u32. */
 export interface Code {
   /** Loads one element (lanes 1) or four consecutive ones (lanes 4; the index is a multiple of 4). bool loads as bool, f16/bf16 as f32. */
@@ -145,7 +162,7 @@ export interface DispatchSpec {
   readonly workgroupSize?: readonly [number, number, number];
   /** Operands read. One that is also written must appear in `writes` only. */
   readonly reads: readonly Operand[];
-  /** Operands written; each element of an output must be written by some dispatch. */
+  /** Operands written; each element of an output that is read must be written by some dispatch. */
   readonly writes: readonly Operand[];
   /** Module-level WGSL: functions, constants, workgroup variables. May use the operands through `code`. */
   prelude?(code: Code): string;
@@ -166,6 +183,8 @@ export interface KernelContext {
   readonly outputs: readonly Operand[];
   /** Whether stores to the output carry elementwise work along: then the text of each store is long. */
   readonly hasEpilogue: boolean;
+  /** Whether anything reads an output. One that nothing reads need not be written. */
+  isRead(output: Operand): boolean;
   /** A temporary buffer, alive during this kernel only. Its bytes are garbage at first. */
   scratch(shape: Shape, dtype: DType): Operand;
   /**
@@ -178,6 +197,13 @@ export interface KernelContext {
     layout: string,
     size: { readonly width: number; readonly height: number },
   ): { readonly texture: TextureOperand; readonly isNew: boolean };
+  /**
+   * Fills a texture with an input as it lies in its buffer, by a copy of the driver's, which costs a tenth of a dispatch
+   * that does the same. Lines have a multiple of {@linkcode COPIED_ELEMENTS} elements.
+   *
+   * @returns Whether it did: not if the input is not a buffer of f32. Then this kernel has to add a dispatch.
+   */
+  copyToTexture(label: string, operand: Operand, texture: TextureOperand, regions: readonly TextureRegion[]): boolean;
   /** Adds a dispatch; they run in order. */
   dispatch(spec: DispatchSpec): void;
 }
@@ -239,6 +265,8 @@ export type Lowering<A> =
     readonly epilogue?: boolean;
     /** False sends this node to its expansion instead (composites only), say for a shape the kernel cannot take. */
     accepts?(inputs: readonly Aval[], attrs: A, adapter: AdapterTraits): boolean;
+    /** Whether bf16 results are stored four elements at a time. Others are computed in f32, with a cast behind. */
+    packs?(inputs: readonly Aval[], attrs: A): boolean;
   }
   | {
     /** A composite without a kernel: always expanded. */

@@ -31,8 +31,9 @@ export function expectBindable(
   describe: (buffer: BufferRef) => string,
 ): void {
   for (const { bindings, label: kernel } of dispatches) {
-    const windowed = bindings.filter(({ window }) => window !== undefined);
-    const count = bindings.filter(({ texture }) => !texture).length;
+    const buffers = bindings.filter(({ texture, uniform }) => !texture && !uniform);
+    const windowed = buffers.filter(({ window }) => window !== undefined);
+    const count = buffers.length;
     if (windowed.length === 0 || count <= maxBuffers) continue;
     const [[buffer, windows]] = [...Map.groupBy(windowed, (binding) => binding.buffer)]
       .sort((a, b) => b[1].length - a[1].length) as [[BufferRef, Binding[]]];

@@ -4,17 +4,29 @@
  * @module
  */
 import type { Graph, ValueId } from "../core/graph.ts";
-import type { AdapterTraits } from "../core/kernel.ts";
+import type { AdapterTraits, TextureRegion } from "../core/kernel.ts";
 import { Emitter } from "./emit.ts";
 import { bytesOf, type Fusion, type Group } from "./fuse.ts";
 import type { Binding, BufferRef, ModuleWriter } from "./module.ts";
+
+/** A copy from a buffer to a texture, which the driver does between two passes. */
+export interface TextureCopy {
+  /** The buffer. */
+  readonly from: BufferRef;
+  /** The texture. */
+  readonly to: BufferRef;
+  /** What is copied. */
+  readonly regions: readonly TextureRegion[];
+}
 
 /** One dispatch of a program. */
 export interface Dispatch {
   /** Name for people and profiles. */
   readonly label: string;
-  /** The whole module; also the key of the pipeline cache. */
+  /** The whole module; also the key of the pipeline cache. Empty for a copy. */
   readonly wgsl: string;
+  /** What to copy, if it is no dispatch but a copy. */
+  readonly copy?: TextureCopy;
   /** Buffers by binding number. */
   readonly bindings: readonly Binding[];
   /** Grid. */
@@ -30,6 +42,9 @@ export interface Scratch {
 }
 
 const MAX_WORKGROUPS = 65_535;
+
+/** Lanes of a software adapter's vectors: a workgroup of that size runs in step, and its barriers cost nothing. */
+export const SOFTWARE_LANES = 8;
 
 /** Name of a group: the ops it computes. */
 export function labelOf(group: Group): string {

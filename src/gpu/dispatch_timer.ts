@@ -11,7 +11,7 @@ import type { Dispatch } from "./dispatch.ts";
 import type { Origin } from "./origin.ts";
 
 /** Which clock measures. */
-export type Clock = "device" | "host";
+export type ProfileClock = "device" | "host";
 
 /** One dispatch that ran. */
 export interface TimedDispatch {
@@ -25,6 +25,14 @@ export interface TimedDispatch {
   readonly startMs: number;
   /** Milliseconds it took. */
   readonly ms: number;
+}
+
+/** Puts one dispatch where it runs. */
+export interface Recorder {
+  /** Records a dispatch into a pass. */
+  dispatch(pass: GPUComputePassEncoder): void;
+  /** Records a copy, if it is one, between passes. */
+  copy: ((encoder: GPUCommandEncoder) => void) | null;
 }
 
 interface Waiting extends Pick<TimedDispatch, "program" | "dispatch" | "origin"> {
@@ -48,13 +56,13 @@ interface QueryBlock {
 /** Collects the times of dispatches. */
 export class DispatchTimer {
   /** The clock in use. */
-  readonly clock: Clock;
+  readonly clock: ProfileClock;
   readonly #device: GPUDevice;
   readonly #waiting: Waiting[] = [];
   readonly #blocks: QueryBlock[] = [];
 
   /** @param clock `"device"` wants the feature `timestamp-query`. */
-  constructor(device: GPUDevice, clock: Clock) {
+  constructor(device: GPUDevice, clock: ProfileClock) {
     this.#device = device;
     this.clock = clock;
   }
@@ -63,22 +71,24 @@ export class DispatchTimer {
    * Records one dispatch in a pass of its own.
    *
    * @param encoder Where the program is recorded. The host's clock submits at once instead, and waits.
-   * @param record Records the dispatch into a pass.
    */
   record(
     what: Pick<TimedDispatch, "program" | "dispatch" | "origin">,
     encoder: GPUCommandEncoder,
-    record: (pass: GPUComputePassEncoder) => void,
+    recorder: Recorder,
   ): void {
-    const read = this.clock === "device" ? this.#onDevice(encoder, record) : this.#onHost(record);
+    const read = this.clock === "device" ? this.#onDevice(encoder, recorder) : this.#onHost(recorder);
     this.#waiting.push({ ...what, read });
   }
 
-  #onHost(record: (pass: GPUComputePassEncoder) => void): Waiting["read"] {
+  #onHost(recorder: Recorder): Waiting["read"] {
     const encoder = this.#device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    record(pass);
-    pass.end();
+    if (recorder.copy !== null) recorder.copy(encoder);
+    else {
+      const pass = encoder.beginComputePass();
+      recorder.dispatch(pass);
+      pass.end();
+    }
     const commands = encoder.finish();
     this.#wait();
     const start = performance.now();
@@ -93,18 +103,22 @@ export class DispatchTimer {
     this.#device.queue.onSubmittedWorkDone().catch(() => {});
   }
 
-  #onDevice(encoder: GPUCommandEncoder, record: (pass: GPUComputePassEncoder) => void): Waiting["read"] {
+  #onDevice(encoder: GPUCommandEncoder, recorder: Recorder): Waiting["read"] {
     const block = this.#block();
     const first = block.used;
     block.used += 2;
-    const timestampWrites = {
-      querySet: block.set,
-      beginningOfPassWriteIndex: first,
-      endOfPassWriteIndex: first + 1,
-    };
-    const pass = encoder.beginComputePass({ timestampWrites });
-    record(pass);
-    pass.end();
+    const { set: querySet } = block;
+    const [begins, ends] = [{ beginningOfPassWriteIndex: first }, { endOfPassWriteIndex: first + 1 }];
+    if (recorder.copy !== null) {
+      // Only passes take times, so a copy lies between two empty ones.
+      encoder.beginComputePass({ timestampWrites: { querySet, ...begins } }).end();
+      recorder.copy(encoder);
+      encoder.beginComputePass({ timestampWrites: { querySet, ...ends } }).end();
+    } else {
+      const pass = encoder.beginComputePass({ timestampWrites: { querySet, ...begins, ...ends } });
+      recorder.dispatch(pass);
+      pass.end();
+    }
     return async () => {
       const times = await (block.times ??= this.#resolve(block));
       return [Number(times[first]!) * NANOSECONDS, Number(times[first + 1]!) * NANOSECONDS];

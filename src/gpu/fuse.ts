@@ -13,12 +13,13 @@
  * @module
  */
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
-import type { Lowering } from "../core/kernel.ts";
 import { sizeOf } from "../core/shape.ts";
 import { bytesInBuffer, windowsOf } from "../core/windows.ts";
 import { chooseAnchors, type FuseOptions, takesStep } from "./anchors.ts";
-import { dependsOn, type Draft, sortDrafts, spansOf } from "./drafts.ts";
-import { APART, fitsRow, OTHER, type Relation, rowBroadcast, SAME } from "./relations.ts";
+import { dependsOn, type Draft, sortDrafts } from "./drafts.ts";
+import { mergeNeighbors } from "./neighbors.ts";
+import { isReduce, iterationsOf, Reads, trailingLength } from "./reads.ts";
+import { fitsRow, OTHER, type Relation, SAME } from "./relations.ts";
 
 export type { FuseOptions };
 
@@ -57,21 +58,15 @@ const MAX_ITERATIONS = 65_000;
 /** Rows that are long enough for several invocations of a hardware adapter, however few there are. */
 const LONG_ROW = 64;
 
-/** Elements up to which independent groups of one domain share a kernel: more are worth a dispatch of their own. */
-const SMALL = 65_536;
-
-/** Nodes by which a group may be late for its first reader to share a kernel: far fewer than the pass over a model has. */
-const PATIENCE = 64;
-
-/** Loop iterations up to which independent reductions share an invocation. */
-const SHORT = 4096;
-
 /** Groups the nodes of a simplified graph. */
 export function fuse(graph: Graph, options: FuseOptions): Fusion {
   const producer = new Map<ValueId, GraphNode>();
   for (const node of graph.nodes) for (const id of node.outputs) producer.set(id, node);
   const place = new Map(graph.nodes.map((node, i) => [node, i]));
   const anchored = chooseAnchors(graph, producer, options);
+  const readers = new Reads(graph, producer, anchored);
+  const readsOf = (node: GraphNode) => readers.of(node);
+  const { consumers } = readers;
   const drafts = new Map<GraphNode, Draft>();
   const order: Draft[] = [];
 
@@ -82,54 +77,18 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
   };
   const sizeOfValue = (id: ValueId) => sizeOf(graph.avals[id]!.shape);
 
-  /** Anchored nodes a node reads through pulled values, with the relation of the element read to its own. */
-  function readsOf(node: GraphNode): Map<ValueId, Relation[]> {
-    const found = new Map<ValueId, Relation[]>();
-    const stack: { id: ValueId; relation: Relation }[] = [];
-    const isReduce = node.primitive.lower.as === "reduce";
-    pushInputs(node, SAME, stack, isReduce);
-    const seen = new Set<string>();
-    while (stack.length > 0) {
-      const { id, relation } = stack.pop()!;
-      const key = `${id}:${relation.at}${relation.at === "row" ? relation.inner : relation === APART ? "/" : ""}`;
-      if (seen.has(key)) continue;
-      seen.add(key);
-      const made = producer.get(id);
-      if (made === undefined || anchored.has(made)) found.set(id, [...found.get(id) ?? [], relation]);
-      else pushInputs(made, relation, stack, false);
-    }
-    return found;
-  }
-  function pushInputs(
-    node: GraphNode,
-    relation: Relation,
-    stack: { id: ValueId; relation: Relation }[],
-    asReduce: boolean,
-  ): void {
-    const { lower } = node.primitive;
-    for (const id of node.inputs) {
-      if (lower.as === "expr" || asReduce) {
-        stack.push({ id, relation: lower.as === "expr" && lower.scalar && relation === SAME ? APART : relation });
-      } else if (lower.as === "view" && lower.linear) stack.push({ id, relation });
-      else if (lower.as === "view" && node.primitive.name === "expand") {
-        const inner = rowBroadcast(graph.avals[id]!.shape, graph.avals[node.outputs[0]!]!.shape);
-        stack.push({ id, relation: inner !== null && relation.at === "same" ? { at: "row", inner } : OTHER });
-      } else stack.push({ id, relation: OTHER });
-    }
-  }
-
   /** The shape a draft would have with a node in it, or null if it does not fit. */
   function shapeWith(
     draft: Draft,
     node: GraphNode,
-    reads: Map<ValueId, Relation[]>,
+    reads: ReadonlyMap<ValueId, readonly Relation[]>,
   ): Pick<Draft, "kind" | "rows" | "inner"> | null {
     const { lower } = node.primitive;
     if (lower.as === "kernel" || options.fusion === "none") return null;
     const own = [...reads].filter(([id]) => producer.has(id) && find(producer.get(id)!) === draft);
     const size = sizeOfValue(node.outputs[0]!);
     if (lower.as === "reduce") {
-      const inner = takesStep("rows", options.fusion) ? trailingLength(node) : null;
+      const inner = takesStep("rows", options.fusion) ? trailingLength(graph, node) : null;
       if (inner === null || inner === 1 || !makesRows(size, inner)) return null;
       const asRow = { kind: "row", rows: size, inner } as const;
       if (draft.kind === "row" && (draft.rows !== size || draft.inner !== inner)) return null;
@@ -152,6 +111,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     if (draft.kind === "kernel") {
       const head = draft.members[0]!.primitive.lower;
       if (head.as !== "kernel" || !head.epilogue || !takesStep("epilogues", options.fusion)) return null;
+      if (options.adapter?.software !== false && isOneOfManyUpdates(node, draft)) return null;
     }
     return size === draft.rows && own.every(([, relations]) => relations.every((r) => r.at === "same")) &&
         packs(draft, draft, node)
@@ -171,13 +131,21 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     );
   }
 
-  /** Anchored nodes that read a value, through pulled ones. */
-  const consumers = new Map<ValueId, Set<GraphNode>>();
-  for (const node of anchored) {
-    for (const id of readsOf(node).keys()) consumers.set(id, (consumers.get(id) ?? new Set()).add(node));
-  }
   const outputs = new Set(graph.outputs);
   const isDonated = (id: ValueId) => options.donated?.[graph.inputs.indexOf(id)] === true && !outputs.has(id);
+
+  /**
+   * Whether a node is one of several that each set a kernel's result against another whole value, as an optimizer's
+   * moments do. A software adapter moves such values faster in a kernel of their own: there they are walked in order, and
+   * replaced in place.
+   */
+  function isOneOfManyUpdates(node: GraphNode, { members: [head], rows }: Draft): boolean {
+    const readers = head!.outputs.flatMap((id) => [...consumers.get(id) ?? []]);
+    const updates = readers.filter((reader) =>
+      [...readsOf(reader).keys()].some((id) => !head!.outputs.includes(id) && sizeOfValue(id) === rows)
+    );
+    return updates.length > 1 && updates.includes(node);
+  }
 
   /** Storage buffers a kernel of these members binds. */
   function buffersOf(shape: Pick<Draft, "kind">, members: readonly GraphNode[]): number {
@@ -260,7 +228,7 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
   function startDraft(node: GraphNode, sources: ReadonlySet<Draft>): Draft {
     const { lower } = node.primitive;
     const size = sizeOfValue(node.outputs[0]!);
-    const inner = lower.as === "reduce" ? trailingLength(node) : null;
+    const inner = lower.as === "reduce" ? trailingLength(graph, node) : null;
     // bf16 is stored four elements at a time, so four rows of it share an invocation of a map kernel.
     const isRow = inner !== null && inner > 1 && graph.avals[node.outputs[0]!]!.dtype !== "bf16";
     return {
@@ -307,55 +275,19 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
     if (shape.kind === "row") {
       return (reduces.length + 1) * shape.inner / (shape.inner % 4 === 0 ? 4 : 1) <= MAX_ITERATIONS;
     }
-    return reduces.reduce((total, node) => total + iterationsOf(node), 0) <= MAX_ITERATIONS;
-  }
-  function iterationsOf(node: GraphNode): number {
-    const length = Math.ceil(sizeOfValue(node.inputs[0]!) / Math.max(1, sizeOfValue(node.outputs[0]!)));
-    // Four results of bf16 share an invocation.
-    return graph.avals[node.outputs[0]!]!.dtype === "bf16" ? 4 * length : length;
+    return reduces.reduce((total, node) => total + iterationsOf(graph, node), 0) <= MAX_ITERATIONS;
   }
   function packsAll(home: Draft, members: readonly GraphNode[]): boolean {
     return members.every((member) => packs({ ...home, members: [...members] }, home, member));
   }
 
-  if (takesStep("neighbors", options.fusion)) mergeNeighbors();
-
-  /**
-   * Joins small groups of one domain that have nothing to do with each other, such as the updates of all biases: each
-   * would be a dispatch that costs more than its work. None is made to wait long past its first reader: the passes over
-   * two micro-batches would otherwise run in step, with the activations of both.
-   */
-  function mergeNeighbors(): void {
-    const { ready, needed } = spansOf(order, place);
-    const byDomain = Map.groupBy(
-      order.filter((draft) => draft.merged === null && draft.kind === "map" && draft.rows <= SMALL),
-      ({ rows }) => rows,
+  if (takesStep("neighbors", options.fusion)) {
+    mergeNeighbors(
+      graph,
+      order,
+      place,
+      (home, members) => buffersOf(home, members) <= options.maxBuffers && packsAll(home, members),
     );
-    for (const drafts of byDomain.values()) {
-      for (const [i, other] of drafts.entries()) {
-        if (!isShort(other.members)) continue;
-        for (const home of drafts.slice(i + 1)) {
-          if (home.merged !== null || home.members.some(isReduce) !== other.members.some(isReduce)) continue;
-          const wait = Math.max(ready.get(home)! - needed.get(other)!, ready.get(other)! - needed.get(home)!);
-          if (wait > PATIENCE) continue;
-          if (dependsOn(home, other) || dependsOn(other, home)) continue;
-          const members = [...other.members, ...home.members].sort((a, b) => place.get(a)! - place.get(b)!);
-          if (!isShort(members) || buffersOf(home, members) > options.maxBuffers || !packsAll(home, members)) continue;
-          for (const dep of other.deps) home.deps.add(dep);
-          home.members = members;
-          other.merged = home;
-          ready.set(home, Math.max(ready.get(home)!, ready.get(other)!));
-          needed.set(home, Math.min(needed.get(home)!, needed.get(other)!));
-          break;
-        }
-      }
-    }
-  }
-  function isShort(members: readonly GraphNode[]): boolean {
-    const reduces = members.filter(isReduce);
-    // Reductions to more than one result are work for several invocations: side by side they would wait for one another.
-    return reduces.every(({ outputs: [result] }) => sizeOfValue(result!) === 1) &&
-      reduces.reduce((total, node) => total + iterationsOf(node), 0) <= SHORT;
   }
 
   const live = order.filter((draft) => draft.merged === null);
@@ -396,23 +328,6 @@ export function fuse(graph: Graph, options: FuseOptions): Fusion {
       }
     }
     return found;
-  }
-
-  function isReduce(node: GraphNode): boolean {
-    return node.primitive.lower.as === "reduce";
-  }
-
-  /** Elements a trailing reduction folds, or null if it is not over the last axes. */
-  function trailingLength(node: GraphNode): number | null {
-    const lower = node.primitive.lower as Extract<Lowering<unknown>, { as: "reduce" }>;
-    if (lower.parts?.(node.attrs)) return null;
-    const axes = lower.axes(node.attrs);
-    const shape = graph.avals[node.inputs[0]!]!.shape;
-    // Axes of size 1 behind the reduced ones change nothing.
-    const significant = shape.map((n, axis) => ({ n, axis })).filter(({ n, axis }) => n !== 1 || axes.includes(axis));
-    const reduced = significant.filter(({ axis }) => axes.includes(axis));
-    const tail = significant.slice(significant.length - reduced.length);
-    return tail.every(({ axis }) => axes.includes(axis)) ? reduced.reduce((product, { n }) => product * n, 1) : null;
   }
 }
 

@@ -4,8 +4,16 @@
  * @module
  */
 import type { DType } from "../core/dtype.ts";
-import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
-import type { AdapterTraits, Code, DispatchSpec, KernelContext, Operand, TextureOperand } from "../core/kernel.ts";
+import type { Graph, ValueId } from "../core/graph.ts";
+import type {
+  AdapterTraits,
+  Code,
+  DispatchSpec,
+  KernelContext,
+  Operand,
+  TextureOperand,
+  TextureRegion,
+} from "../core/kernel.ts";
 import type { Shape } from "../core/shape.ts";
 import { bytesInBuffer } from "../core/windows.ts";
 import { Emitter } from "./emit.ts";
@@ -14,19 +22,22 @@ import {
   bufferOf,
   bytesOfBuffers,
   type Dispatch,
-  emitterFor,
-  finish,
   foldGrid,
-  labelOf,
   type Scratch,
   threadHead,
   workgroupSizeFor,
 } from "./dispatch.ts";
+import { lowerMap } from "./lower_map.ts";
 import { lowerRow } from "./lower_row.ts";
-import { type BufferRef, ModuleWriter, wgslType } from "./module.ts";
-import { partHead, partsOf } from "./parts.ts";
+import { type BufferRef, ModuleWriter, uniformBytesFor, wgslType } from "./module.ts";
 
 export type { Dispatch, Scratch };
+
+/**
+ * Bytes up to which hand-written kernels read uniform buffers: biases, and the order of sorted rows. Larger ones are
+ * operands whose loads are written out, and loads from uniform buffers take longer to compile.
+ */
+const MOST_UNIFORM_BYTES = 16_384;
 
 /** What a group became. */
 export interface Lowered {
@@ -67,48 +78,6 @@ export function lowerGroup(
   }
 }
 
-function isReduceOfColumns(graph: Graph, node: GraphNode): boolean {
-  const { lower } = node.primitive;
-  if (lower.as !== "reduce") return false;
-  const { shape } = graph.avals[node.inputs[0]!]!;
-  const last = shape.length - 1;
-  return !lower.axes(node.attrs).includes(last) && shape[last]! % 4 === 0 && !(lower.parts?.(node.attrs));
-}
-
-/**
- * One invocation for four elements, or for one if the group holds a reduction whose results do not lie together; one
- * dispatch for each part.
- */
-function lowerMap(
-  graph: Graph,
-  fusion: Fusion,
-  group: Group,
-  adapter: AdapterTraits,
-  inPlace: ReadonlyMap<BufferRef, BufferRef>,
-): readonly Dispatch[] {
-  const written = new Set(group.stored.map(bufferOf));
-  const wide = group.members.every((node) => node.primitive.lower.as !== "reduce" || isReduceOfColumns(graph, node));
-  const packed = group.stored.some((id) => graph.avals[id]!.dtype === "bf16");
-  const lanes = packed || (wide && group.rows > 1) ? 4 : 1;
-  const shared = new Map([...inPlace].filter(([, result]) => written.has(result)));
-  const bytesOf = bytesOfBuffers(graph);
-  const parts = partsOf(graph, group, adapter);
-  return parts.map((part, number) => {
-    const module = new ModuleWriter({ written, adapter, bytesOf, inPlace: shared, width: lanes, part });
-    const emitter = emitterFor(graph, fusion, group, module);
-    const index = part?.index.whole ?? (lanes === 4 ? emitter.bind("id * 4u") : group.rows === 1 ? "0u" : "id");
-    // All loads come before the first store: a result may lie in the buffer of an argument.
-    const values = group.stored.map((id) => emitter.value(id, emitter.linear(graph.avals[id]!.shape, index), lanes));
-    group.stored.forEach((id, i) =>
-      emitter.line(module.store(bufferOf(id), graph.avals[id]!.dtype, index, values[i]!, lanes))
-    );
-    const threads = Math.ceil((part?.count ?? group.rows) / lanes);
-    if (part === undefined) return finish(labelOf(group), module, threads, adapter, emitter.text);
-    const label = `${labelOf(group)} ${number + 1}/${parts.length}`;
-    return finish(label, module, threads, adapter, `${partHead(part, lanes, emitter.text)}\n${emitter.text}`);
-  });
-}
-
 /** A hand-written kernel: its dispatches, with pulled inputs and the epilogue as module functions. */
 function lowerKernel(
   graph: Graph,
@@ -139,7 +108,8 @@ function lowerKernel(
       ...spec.writes.filter((o) => !(hasEpilogue && o.id === outputs[0]!.id)).map(refOf),
       ...(hasEpilogue && writesOutput ? group.stored.map(bufferOf) : []),
     ];
-    const module = new ModuleWriter({ written, adapter, bytesOf: bytesOfBuffers(graph, scratch) });
+    const uniformBytes = Math.min(uniformBytesFor(adapter), MOST_UNIFORM_BYTES);
+    const module = new ModuleWriter({ written, adapter, bytesOf: bytesOfBuffers(graph, scratch), uniformBytes });
     const code = codeFor(module);
     const body = spec.body(code);
     const prelude = spec.prelude?.(code);
@@ -158,6 +128,26 @@ function lowerKernel(
       bindings: module.bindings,
       workgroups: [...workgroups],
     });
+  }
+  function copyToTexture(
+    label: string,
+    o: Operand,
+    { name }: TextureOperand,
+    regions: readonly TextureRegion[],
+  ): boolean {
+    const id = valueOf.get(o.id);
+    const from = id === undefined ? refOf(o) : plainBuffer(id);
+    if (o.dtype !== "f32" || from === null) return false;
+    const bindings = [{ buffer: from, access: "read" }, { buffer: name, access: "read_write", texture: true }] as const;
+    dispatches.push({ label, wgsl: "", bindings, workgroups: [1, 1, 1], copy: { from, to: name, regions } });
+    return true;
+  }
+  /** The buffer that holds a value, element by element, perhaps in another shape; null if there is none. */
+  function plainBuffer(id: ValueId): BufferRef | null {
+    if (fusion.buffered.has(id)) return bufferOf(id);
+    const made = fusion.producer.get(id);
+    const isReshape = made?.primitive.lower.as === "view" && made.primitive.lower.linear === true;
+    return isReshape ? plainBuffer(made.inputs[0]!) : null;
   }
   function defaultSize(spec: DispatchSpec): number {
     return "threads" in spec.grid ? workgroupSizeFor(spec.grid.threads, adapter) : 64;
@@ -235,6 +225,10 @@ function lowerKernel(
     inputs,
     outputs,
     hasEpilogue,
+    isRead({ id }) {
+      const value = valueOf.get(id)!;
+      return graph.outputs.includes(value) || graph.nodes.some((node) => node.inputs.includes(value));
+    },
     scratch(shape: Shape, dtype: DType): Operand {
       const made: Operand = { shape, dtype, id: operands++ };
       scratch.push({ buffer: refOf(made), bytes: bytesInBuffer(made) });
@@ -248,6 +242,7 @@ function lowerKernel(
       textures.set(name, texture);
       return { texture, isNew: true };
     },
+    copyToTexture,
     dispatch,
   };
   lower.build(context, head.attrs);

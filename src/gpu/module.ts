@@ -13,6 +13,7 @@ import {
   type Part,
   plainView,
   typeBytes,
+  uniformView,
   type View,
   windowedView,
 } from "./views.ts";
@@ -30,6 +31,8 @@ export interface Binding {
   readonly texture?: true;
   /** The stretch of the buffer that is bound, in bytes; absent for all of it. */
   readonly window?: BindingWindow;
+  /** Whether it is bound as a uniform buffer rather than a storage buffer. */
+  readonly uniform?: true;
 }
 
 /** Options of {@linkcode ModuleWriter}. */
@@ -46,6 +49,23 @@ export interface ModuleOptions {
   readonly width?: 1 | 4;
   /** What this dispatch works on, if it is one of several. */
   readonly part?: Part | undefined;
+  /** Bytes up to which a buffer that is only read is bound as a uniform buffer; 0 by default. */
+  readonly uniformBytes?: number;
+}
+
+/** Names of four elements that are computed together. */
+export const LANES = ["x", "y", "z", "w"] as const;
+
+/** Uniform buffers of a kernel at most; every adapter has a few more. */
+const MOST_UNIFORMS = 8;
+
+/**
+ * Bytes up to which kernels of an adapter should bind what they only read as a uniform buffer. The software driver loads
+ * from storage buffers lane by lane, with a test and a branch for each element, and from uniform buffers without.
+ */
+export function uniformBytesFor({ software }: Pick<AdapterTraits, "software">): number {
+  // What every adapter can bind.
+  return software ? 65_536 : 0;
 }
 
 /** WGSL type in which `lanes` elements of a dtype are computed. */
@@ -59,6 +79,11 @@ function storageType(dtype: DType, lanes: 1 | 4): string {
   if (dtype === "bf16") return lanes === 1 ? "u32" : "vec2<u32>";
   const scalar = dtype === "bool" ? "u32" : dtype;
   return lanes === 1 ? scalar : `vec4<${scalar}>`;
+}
+
+/** WGSL type of four elements in a uniform buffer, where arrays have a stride of 16 bytes; null if they are shorter. */
+function uniformType(dtype: DType): string | null {
+  return dtype === "bf16" || dtype === "f16" ? null : storageType(dtype, 4);
 }
 
 const BF16 = `
@@ -80,6 +105,7 @@ fn bf16_pack(value: vec4<f32>) -> vec2<u32> {
 
 interface Bound extends Binding {
   readonly name: string;
+  /** Of an element, or of the whole array of a uniform buffer. */
   readonly type: string;
 }
 
@@ -102,16 +128,18 @@ export class ModuleWriter {
   readonly #bytesOf: (buffer: BufferRef) => number;
   readonly #windowBytes: number;
   readonly #part: Part | undefined;
+  readonly #uniformBytes: number;
   #usesF16 = false;
 
   /** @param options What the dispatch writes, and how large buffers and bindings are. */
-  constructor({ written, adapter, bytesOf, inPlace = new Map(), width = 4, part }: ModuleOptions) {
+  constructor({ written, adapter, bytesOf, inPlace = new Map(), width = 4, part, uniformBytes = 0 }: ModuleOptions) {
     this.#written = new Set(written);
     this.#inPlace = inPlace;
     this.#width = width;
     this.#bytesOf = bytesOf;
     this.#windowBytes = windowBytes(adapter);
     this.#part = part;
+    this.#uniformBytes = Math.min(uniformBytes, this.#windowBytes);
   }
 
   /** Adds module-level text once. */
@@ -120,6 +148,8 @@ export class ModuleWriter {
   }
 
   #bind(buffer: BufferRef, dtype: DType, lanes: 1 | 4): View {
+    const uniform = this.#uniformOf(buffer, dtype);
+    if (uniform !== null) return uniformView(uniform, lanes);
     const type = storageType(dtype, lanes);
     const access = this.#written.has(buffer) ? "read_write" : "read";
     const known = this.#bound.find((bound) => bound.buffer === buffer && bound.type === type);
@@ -145,6 +175,23 @@ export class ModuleWriter {
     });
     this.#views.set(name, view);
     return view;
+  }
+
+  /** Name of the uniform buffer as which a buffer is bound, or null if it is not. */
+  #uniformOf(buffer: BufferRef, dtype: DType): string | null {
+    const uniforms = this.#bound.filter((bound) => bound.uniform);
+    const known = uniforms.find((bound) => bound.buffer === buffer);
+    if (known) return known.name;
+    const bytes = this.#bytesOf(buffer);
+    const four = uniformType(dtype);
+    // The element of a scalar is loaded once for all lanes, however it is bound.
+    const suits = four !== null && bytes > 16 && bytes <= this.#uniformBytes && uniforms.length < MOST_UNIFORMS;
+    if (!suits || this.#written.has(buffer) || this.#partOf(buffer) !== undefined) return null;
+    if (this.#bound.some((bound) => bound.buffer === buffer)) return null;
+    const name = `b${this.#bound.length}`;
+    const window = { offset: 0, size: bytes };
+    this.#bound.push({ buffer, access: "read", name, type: `array<${four}, ${bytes / 16}>`, window, uniform: true });
+    return name;
   }
 
   /** The part of this dispatch, if it binds no more of a buffer. */
@@ -205,6 +252,15 @@ export class ModuleWriter {
     }
   }
 
+  /** A statement that stores one of four elements, whose first has an index that is a multiple of 4. */
+  storeLane(buffer: BufferRef, dtype: DType, index: string, four: string, lane: typeof LANES[number]): string {
+    const view = this.#bind(buffer, dtype, 4);
+    if (dtype === "bf16" || view.storeLane === undefined) throw new Error("unreachable: elements are stored by fours");
+    const value = `${four}.${lane}`;
+    const stored = dtype === "bool" ? `select(0u, 1u, ${value})` : dtype === "f16" ? `f16(${value})` : value;
+    return view.storeLane(`(${this.#indexIn(buffer, index)}) >> 2u`, lane, stored);
+  }
+
   /**
    * Names a texture. It is bound as a storage texture even where it is read: the software driver inlines such a read and
    * calls a function for a sampled one, three times as many instructions.
@@ -232,8 +288,10 @@ export class ModuleWriter {
 
   /** The module's text. */
   render(workgroupSize: readonly [number, number, number], head: string, body: string): string {
-    const lines = this.#bound.map(({ name, type, access }, i) =>
-      `@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${type}>;`
+    const lines = this.#bound.map(({ name, type, access, uniform }, i) =>
+      `@group(0) @binding(${i}) ${
+        uniform ? `var<uniform> ${name}: ${type}` : `var<storage, ${access}> ${name}: array<${type}>`
+      };`
     );
     this.#textures.forEach(({ name, access }, i) =>
       lines.push(

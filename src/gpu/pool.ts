@@ -72,6 +72,7 @@ export class Pool {
   readonly #finalizers: FinalizationRegistry<GpuStorage>;
   readonly #textures: TexturePool;
   readonly #slots: { buffer: GPUBuffer; id: number; bytes: number }[] = [];
+  readonly #constants = new Map<string, { readonly buffer: GPUBuffer; readonly id: number }>();
   #nextId = 1;
   #liveBytes = 0;
   #liveBuffers = 0;
@@ -103,7 +104,8 @@ export class Pool {
     this.#allocations++;
     const buffer = this.#device.createBuffer({
       size: bytes,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+      // Small ones are bound as uniform buffers, see module.ts.
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
     this.#ids.set(buffer, this.#nextId++);
     return buffer;
@@ -208,6 +210,18 @@ export class Pool {
     const slot = { buffer, id: this.#ids.get(buffer)!, bytes: size };
     this.#slots[index] = slot;
     return slot;
+  }
+
+  /** A uniform buffer of words that never change, made once for all programs. */
+  constants(words: Uint32Array<ArrayBuffer>): { readonly buffer: GPUBuffer; readonly id: number } {
+    const key = words.join();
+    const known = this.#constants.get(key);
+    if (known !== undefined) return known;
+    const buffer = this.#create(words.byteLength, "the sizes of a kernel");
+    this.#device.queue.writeBuffer(buffer, 0, words);
+    const made = { buffer, id: this.#ids.get(buffer)! };
+    this.#constants.set(key, made);
+    return made;
   }
 
   /** Textures of these sizes, all different ones. Shared by all programs. */

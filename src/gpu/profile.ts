@@ -9,8 +9,8 @@ import { currentRuntime } from "../core/runtime.ts";
 import { setSiteRecording } from "../core/tensor.ts";
 import { expectNoPromise } from "../core/trace.ts";
 import { flatten } from "../core/tree.ts";
-import type { GpuRuntime } from "./device.ts";
-import { type Clock, DispatchTimer, type TimedDispatch } from "./dispatch_timer.ts";
+import type { GpuRuntime } from "./device_runtime.ts";
+import { DispatchTimer, type ProfileClock, type TimedDispatch } from "./dispatch_timer.ts";
 
 /** Options of {@linkcode profile}. */
 export interface ProfileOptions {
@@ -18,7 +18,7 @@ export interface ProfileOptions {
    * `"device"` uses the device's timestamps; `"host"` waits for each dispatch and counts the submission, about 0.1 ms, in.
    * By default the device's where it has one, but the host's on software adapters, whose timestamps come too late.
    */
-  readonly clock?: Clock;
+  readonly clock?: ProfileClock;
 }
 
 /** One dispatch of the profiled work. */
@@ -56,7 +56,7 @@ export interface Profile<R> {
   /** Sum of their times in milliseconds, without what lies between them. */
   readonly totalMs: number;
   /** The clock that measured. */
-  readonly clock: Clock;
+  readonly clock: ProfileClock;
   /** A table, one line for each kernel and source line, slowest first. */
   toString(): string;
   /** JSON in Chrome's trace format, for chrome://tracing and https://ui.perfetto.dev. */
@@ -144,7 +144,7 @@ function noTimestamps(adapter: string): AdapterError {
   });
 }
 
-function profileOf<R>(result: R, timed: readonly TimedDispatch[], clock: Clock): Profile<R> {
+function profileOf<R>(result: R, timed: readonly TimedDispatch[], clock: ProfileClock): Profile<R> {
   const totalMs = timed.reduce((sum, { ms }) => sum + ms, 0);
   const kernels = timed.map(({ program, dispatch, origin, startMs, ms }): KernelTime => ({
     program,
@@ -182,7 +182,7 @@ const HEAD = ["ms", "share", "calls", "GB/s", "GFLOP/s", "kernel", "source"];
 /** Columns before this one are numbers. */
 const FIRST_TEXT = 5;
 
-function table(kernels: readonly KernelTime[], totalMs: number, clock: Clock): string {
+function table(kernels: readonly KernelTime[], totalMs: number, clock: ProfileClock): string {
   const rows = new Map<string, Row>();
   for (const { label, source, ms, bytes, flop } of kernels) {
     const key = `${label}|${source}`;

@@ -15,6 +15,7 @@ import { type Dispatch, lowerGroup, type Textures } from "./lower.ts";
 import type { Binding, BufferRef } from "./module.ts";
 import { type Origin, originOf } from "./origin.ts";
 import { planSlots, planTextures, type Slot, textureBytes, type TexturePlan } from "./slots.ts";
+import { shareTexts } from "./share.ts";
 import { splitReductions } from "./split.ts";
 import { widenKernels } from "./widen.ts";
 
@@ -101,13 +102,14 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
   const [largest = ["", 0] as const] = [...sizes].sort((a, b) => b[1] - a[1]);
   const results = resultsOf(graph, argumentIds, takeovers);
   for (const result of results) if (result.from === "kernel") sizes.delete(result.buffer);
+  const shared = shareTexts(dispatches, options.adapter);
   const { slots, slotOf } = planSlots(dispatches, sizes);
   const textures = planTextures(dispatches, filled);
   const scratchBytes = slots.reduce((total, { bytes }) => total + bytes, 0) +
     textures.slots.reduce((total, slot) => total + textureBytes(slot), 0);
   const program = {
     label: options.label,
-    dispatches,
+    dispatches: shared,
     origins,
     arguments: argumentIds.map((id): BufferRef => `%${id}`),
     results,
@@ -231,12 +233,11 @@ function print(
       if (windows.length === 1) return [nameOf(buffer)];
       return windows[0] === bindings[i] ? [`${nameOf(buffer)} in ${windows.length} windows`] : [];
     });
-  const lines = dispatches.map(({ label: kernel, bindings, workgroups }, i) => {
+  const lines = dispatches.map(({ label: kernel, bindings, workgroups, copy }, i) => {
     const reads = namesOf(bindings.filter(({ access }) => access === "read"));
     const writes = namesOf(bindings.filter(({ access }) => access !== "read"));
-    return `  ${String(i).padStart(3)}  ${kernel}  [${workgroups.join(" x ")}]  (${reads.join(", ")}) -> ${
-      writes.join(", ")
-    }`;
+    const grid = copy === undefined ? workgroups.join(" x ") : "copy";
+    return `  ${String(i).padStart(3)}  ${kernel}  [${grid}]  (${reads.join(", ")}) -> ${writes.join(", ")}`;
   });
   const takeovers = results.filter((result) => result.from === "kernel" && result.takes !== null).length;
   return [

@@ -5,7 +5,7 @@
  */
 import { bytesPerElement, type HostData } from "../core/dtype.ts";
 import type { Tensor } from "../core/tensor.ts";
-import { unpackFromDevice } from "./device.ts";
+import { unpackFromDevice } from "./host_data.ts";
 
 /** Reads buffers. The copy is submitted before the first await, so that a donation right after the call is safe. */
 export async function readStorages(

@@ -5,21 +5,25 @@
  */
 import type { AdapterTraits } from "../core/kernel.ts";
 import type { Executable, Storage } from "../core/runtime.ts";
-import { windowBytes } from "../core/windows.ts";
+import { BindGroups, type BoundKernel, type Place, placeNumbers, sizeBuffers } from "./bind.ts";
+import type { Dispatch, TextureCopy } from "./dispatch.ts";
 import type { DispatchTimer } from "./dispatch_timer.ts";
-import type { Binding, BufferRef } from "./module.ts";
+import type { BufferRef } from "./module.ts";
 import type { Pipelines } from "./pipelines.ts";
 import { expectCreatable, type GpuStorage, type Pool } from "./pool.ts";
 import type { Program, Result } from "./program.ts";
+import { sizesIn } from "./share.ts";
 import type { TextureSlot } from "./slots.ts";
 
-interface Place {
-  readonly resource: GPUBindingResource;
-  readonly id: number;
+/** A dispatch of a program, ready to be recorded. */
+interface Step extends BoundKernel {
+  readonly dispatch: Dispatch;
 }
 
-/** Bind groups kept for each dispatch. Buffers alternate between few places in a steady state. */
-const BIND_GROUPS_KEPT = 8;
+/** Bytes of an element of a texture's operand: they are all f32. */
+const ELEMENT_BYTES = 4;
+/** Bytes of a texel. */
+const TEXEL_BYTES = 16;
 
 /** What running needs from the runtime. */
 export interface RunContext {
@@ -45,47 +49,30 @@ export interface RunContext {
 export function executableOf(program: Program, context: RunContext): Executable {
   const { adapter, device, pool, pipelines } = context;
   expectCreatable(device, `${program.largest.what} in ${program.label}`, program.largest.bytes);
-  const mostBytes = windowBytes(adapter);
-  const sources = program.dispatches.map(({ label, wgsl, bindings }) => ({
+  const kernels = program.dispatches.filter(({ copy }) => copy === undefined).map(({ label, wgsl, bindings }) => ({
     label,
     wgsl,
     bindings: bindings.map(({ buffer }) => textureOf(program, buffer)),
   }));
-  const compiled = pipelines.getAll(sources, context.fail);
-  const steps = program.dispatches.map((dispatch, i) => ({
+  const compiled = pipelines.getAll(kernels, context.fail);
+  const remaining = compiled.values();
+  const numbers = placeNumbers(program);
+  const steps = program.dispatches.map((dispatch): Step => ({
     dispatch,
-    pipeline: compiled[i]!,
-    groups: new Map<string, GPUBindGroup>(),
+    bindings: dispatch.bindings,
+    places: dispatch.bindings.map(({ buffer }) => numberOf(numbers, buffer)),
+    pipeline: dispatch.copy === undefined ? remaining.next().value! : null,
   }));
-
-  function bindGroupFor(step: (typeof steps)[number], places: readonly Place[]): GPUBindGroup {
-    const key = places.map(({ id }) => id).join();
-    const known = step.groups.get(key);
-    if (known) return known;
-    if (step.groups.size >= BIND_GROUPS_KEPT) step.groups.delete(step.groups.keys().next().value!);
-    const group = device.createBindGroup({
-      layout: step.pipeline.getBindGroupLayout(0),
-      entries: places.map(({ resource }, binding) => ({
-        binding,
-        resource: windowOf(resource, step.dispatch.bindings[binding]!, mostBytes),
-      })),
-    });
-    step.groups.set(key, group);
-    return group;
-  }
+  const sizes = sizeBuffers(program).map((name) => pool.constants(sizesIn(name)!));
+  const bindGroups = new BindGroups(device, steps, adapter.bindingBytes);
 
   function run(inputs: readonly Storage[], donated: readonly boolean[]): readonly Storage[] {
     context.begin(program.label);
     pool.expectFits(program.label, program.memory);
     const args = inputs as readonly GpuStorage[];
-    const places = new Map<BufferRef, Place>();
-    program.arguments.forEach((buffer, i) => places.set(buffer, placeOfStorage(args[i]!)));
-    program.slots.forEach(({ bytes }, i) => pool.slot(i, bytes));
-    for (const [buffer, index] of program.slotOf) {
-      places.set(buffer, placeOfStorage(pool.slot(index, program.slots[index]!.bytes)));
-    }
-    const textures = pool.textures(program.textures.slots);
-    for (const [name, index] of program.textures.slotOf) places.set(name, textures[index]!);
+    const places: Place[] = program.arguments.map((_, i) => args[i]!);
+    program.slots.forEach(({ bytes }, i) => places.push(pool.slot(i, bytes)));
+    places.push(...pool.textures(program.textures.slots), ...sizes);
     const owners = ownersOf(program.results, donated);
     const taken = new Set(owners);
     const isFresh = (_: unknown, i: number) => owners[i] === null;
@@ -94,24 +81,14 @@ export function executableOf(program: Program, context: RunContext): Executable 
     const copies: { from: GPUBuffer; to: GPUBuffer; bytes: number }[] = [];
     program.results.forEach((result, i) => {
       const output = outputs[i]!;
-      if (result.from === "kernel") places.set(result.buffer, placeOfStorage(output));
+      if (result.from === "kernel") places.push(output);
       else if (owners[i] === null) {
         const { buffer } = result.from === "argument" ? args[result.argument]! : outputs[result.result]!;
         copies.push({ from: buffer, to: output.buffer, bytes: result.bytes });
       }
     });
-    function record(pass: GPUComputePassEncoder, step: (typeof steps)[number]): void {
-      pass.setPipeline(step.pipeline);
-      pass.setBindGroup(0, bindGroupFor(step, step.dispatch.bindings.map(({ buffer }) => placeOf(places, buffer))));
-      pass.dispatchWorkgroups(...step.dispatch.workgroups);
-    }
     const encoder = device.createCommandEncoder({ label: program.label });
-    if (context.timer !== null) recordTimed(context.timer, encoder, record);
-    else if (steps.length > 0) {
-      const pass = encoder.beginComputePass({ label: program.label });
-      for (const step of steps) record(pass, step);
-      pass.end();
-    }
+    record(encoder, places);
     for (const { from, to, bytes } of copies) encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
     device.queue.submit([encoder.finish()]);
     // Donated buffers that no result took over are free once the submitted work has read them, which the queue sees to.
@@ -121,36 +98,74 @@ export function executableOf(program: Program, context: RunContext): Executable 
     return outputs;
   }
 
+  function record(encoder: GPUCommandEncoder, places: readonly Place[]): void {
+    const groups = bindGroups.forCall(places);
+    if (context.timer !== null) return recordTimed(context.timer, encoder, places, groups);
+    let pass: GPUComputePassEncoder | null = null;
+    steps.forEach((step, i) => {
+      if (step.dispatch.copy === undefined) {
+        pass ??= encoder.beginComputePass({ label: program.label });
+        recordDispatch(pass, step, groups[i]!);
+      } else {
+        pass?.end();
+        pass = null;
+        recordCopy(encoder, step.dispatch.copy, step, places);
+      }
+    });
+    (pass as GPUComputePassEncoder | null)?.end();
+  }
+
   /** Records each dispatch by itself, timed, after the driver was given all of them to compile. */
   function recordTimed(
     timer: DispatchTimer,
     encoder: GPUCommandEncoder,
-    record: (pass: GPUComputePassEncoder, step: (typeof steps)[number]) => void,
+    places: readonly Place[],
+    groups: readonly (GPUBindGroup | null)[],
   ): void {
-    pipelines.warmUp(sources.map(({ bindings }, i) => ({ pipeline: compiled[i]!, bindings })));
+    pipelines.warmUp(kernels.map(({ bindings }, i) => ({ pipeline: compiled[i]!, bindings })));
     steps.forEach((step, i) => {
-      const what = { program: program.label, dispatch: step.dispatch, origin: program.origins[i]! };
-      timer.record(what, encoder, (pass) => record(pass, step));
+      const { copy } = step.dispatch;
+      timer.record({ program: program.label, dispatch: step.dispatch, origin: program.origins[i]! }, encoder, {
+        dispatch: (pass) => recordDispatch(pass, step, groups[i]!),
+        copy: copy === undefined ? null : (encoder) => recordCopy(encoder, copy, step, places),
+      });
     });
   }
   return { memory: program.memory, run, toString: () => program.toString() };
+}
+
+function recordDispatch(pass: GPUComputePassEncoder, { pipeline, dispatch }: Step, group: GPUBindGroup): void {
+  pass.setPipeline(pipeline!);
+  pass.setBindGroup(0, group);
+  pass.dispatchWorkgroups(...dispatch.workgroups);
+}
+
+function recordCopy(
+  encoder: GPUCommandEncoder,
+  { regions }: TextureCopy,
+  { places: [from, to] }: Step,
+  places: readonly Place[],
+): void {
+  const [source, target] = [places[from!]!, places[to!]!];
+  if (!("buffer" in source) || !("texture" in target)) throw new Error("unreachable: copies go to textures");
+  for (const { start, x, width, height } of regions) {
+    encoder.copyBufferToTexture(
+      {
+        buffer: source.buffer,
+        offset: start * ELEMENT_BYTES,
+        bytesPerRow: width * TEXEL_BYTES,
+        rowsPerImage: height,
+      },
+      { texture: target.texture, origin: [x, 0] },
+      [width, height],
+    );
+  }
 }
 
 /** The size of a texture that a program fills, or null for a buffer. */
 function textureOf({ textures }: Program, name: BufferRef): TextureSlot | null {
   const slot = textures.slotOf.get(name);
   return slot === undefined ? null : textures.slots[slot]!;
-}
-
-function placeOfStorage({ buffer, id }: Pick<GpuStorage, "buffer" | "id">): Place {
-  return { resource: { buffer }, id };
-}
-
-/** What a dispatch binds of a place. A slot may be larger than the value in it, and than a binding may be. */
-function windowOf(resource: GPUBindingResource, { window }: Binding, mostBytes: number): GPUBindingResource {
-  if (!("buffer" in resource)) return resource;
-  if (window !== undefined) return { buffer: resource.buffer, ...window };
-  return resource.buffer.size > mostBytes ? { buffer: resource.buffer, size: mostBytes } : resource;
 }
 
 /** For each result the donated argument whose buffer it takes over, or null. */
@@ -161,8 +176,8 @@ function ownersOf(results: readonly Result[], donated: readonly boolean[]): read
   });
 }
 
-function placeOf(places: ReadonlyMap<BufferRef, Place>, buffer: BufferRef): Place {
-  const place = places.get(buffer);
-  if (!place) throw new Error(`unreachable: no buffer for ${buffer}`);
-  return place;
+function numberOf(numbers: ReadonlyMap<BufferRef, number>, buffer: BufferRef): number {
+  const number = numbers.get(buffer);
+  if (number === undefined) throw new Error(`unreachable: no buffer for ${buffer}`);
+  return number;
 }

@@ -23,8 +23,8 @@ export interface KernelSource {
   readonly bindings: readonly (TextureSlot | null)[];
 }
 
-/** Bytes of a stand-in buffer: more than the smallest that a kernel may bind. */
-const STAND_IN_BYTES = 256;
+/** Bytes of a stand-in buffer: as many as the largest uniform buffer that a kernel may declare. */
+const STAND_IN_BYTES = 65_536;
 
 /** A pipeline, and what it binds. */
 export interface Compiled {
@@ -75,7 +75,7 @@ export class DryRuns {
   #buffer(binding: number): GPUBuffer {
     return this.#buffers[binding] ??= this.#device.createBuffer({
       size: STAND_IN_BYTES,
-      usage: GPUBufferUsage.STORAGE,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM,
     });
   }
 

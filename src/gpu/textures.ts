@@ -8,13 +8,14 @@ import { textureBytes, type TextureSlot } from "./slots.ts";
 /** A texture as a kernel binds it. */
 export interface TexturePlace {
   /** The view of its only level. */
-  readonly resource: GPUTextureView;
+  readonly view: GPUTextureView;
+  /** The texture itself. */
+  readonly texture: GPUTexture;
   /** Distinguishes textures from each other and from buffers in bind-group keys. */
   readonly id: number;
 }
 
 interface Kept extends TexturePlace {
-  readonly texture: GPUTexture;
   readonly bytes: number;
 }
 
@@ -70,12 +71,12 @@ export class TexturePool {
     const texture = this.#device.createTexture({
       size: [size.width, size.height],
       format: "rgba32float",
-      usage: GPUTextureUsage.STORAGE_BINDING,
+      usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
     });
     const bytes = textureBytes(size);
     this.#bytes += bytes;
     // Buffers count up from 1, textures down from -1.
-    return { texture, resource: texture.createView(), id: -(++this.#created), bytes };
+    return { texture, view: texture.createView(), id: -(++this.#created), bytes };
   }
 
   /** Destroys all textures. The queue's order protects work already submitted. */

@@ -51,6 +51,7 @@ function ofClasses(check: Check): Check {
 const CHOICES: Readonly<Record<keyof KernelTuning, Check>> = {
   textureWork: isThreshold,
   expertTextureWork: isThreshold,
+  expertWideWork: isThreshold,
   textureTiles: ofClasses(isTile),
   bufferTiles: isRecord({ plain: isTile, transposed: isTile }),
   sharedRows: ofClasses(isOneOf(...[2, 4, 8] satisfies SharedRows[])),

@@ -62,6 +62,8 @@ export interface View {
   load(index: string): string;
   /** A statement. */
   store(index: string, value: string): string;
+  /** A statement that stores one component of an element; absent where that cannot be. */
+  storeLane?(index: string, lane: "x" | "y" | "z" | "w", value: string): string;
 }
 
 /** A buffer that is bound once. */
@@ -69,6 +71,17 @@ export function plainView(name: string): View {
   return {
     load: (index) => `${name}[${index}]`,
     store: (index, value) => `${name}[${index}] = ${value};`,
+    storeLane: (index, lane, value) => `${name}[${index}].${lane} = ${value};`,
+  };
+}
+
+/** A buffer that is bound once as a uniform buffer, an array of four elements each whatever is read of it. */
+export function uniformView(name: string, lanes: 1 | 4): View {
+  return {
+    load: (index) => lanes === 4 ? `${name}[${index}]` : `${name}[(${index}) >> 2u][(${index}) & 3u]`,
+    store: () => {
+      throw new Error("unreachable: uniform buffers are only read");
+    },
   };
 }
 

@@ -155,7 +155,7 @@ export const groupPrimitive: Primitive = definePrimitive<GroupAttrs>({
  * Finds which elements carry which id: a stable counting sort that never leaves the device and repeats bit for bit.
  *
  * Ids from `groups` up, and negative ones, belong to no group ("null"): they are not counted and come last in `order`.
- * Takes three dispatches up to 65,536 groups, and a sort beyond.
+ * Takes two or three dispatches up to 65,536 groups, and a sort beyond.
  *
  * @param ids One integer for each element, [A] with A from 0 up.
  * @param groups Number of groups, from 1 up.

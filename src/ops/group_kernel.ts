@@ -1,5 +1,5 @@
 /**
- * Kernels that group: a stable counting sort without atomics, in three dispatches.
+ * Kernels that group: a stable counting sort without atomics, in two dispatches or three.
  *
  * The ids are cut into strips. For strip s and id e:
  * 1. count: below[s, e] = how many ids of the strip are smaller than e. Ids from `groups` up count as `groups`
@@ -7,6 +7,7 @@
  * 2. scan: one invocation for each e walks the strips. The sum of below[:, e] is where group e begins, which spares a
  *    scan over the groups; and base[s, e] = where the strip's first id e goes.
  * 3. place: each id goes to its base plus the number of equal ids before it in the strip.
+ * Where the tables are small, there is no scan: whoever places walks the strips for the bases it needs.
  *
  * Counting and placing exist twice. *Serial*: one invocation walks a strip and keeps its counters in `below` and
  * `base`, about (ids + strips · groups) steps in all: for CPU drivers, where work counts, and for very many groups.
@@ -30,23 +31,36 @@ const PARALLEL_STEPS = { software: 1 << 12, hardware: 1 << 28 };
 /** Longest strip, so that its loop and the loops over groups stay below the iteration limit. */
 const MAX_STRIP = 16_384;
 
+/** Cells of a table, strips · (groups + 1), up to which walking it again costs less than a dispatch. */
+const SCANNED_CELLS = 2048;
+/** Ids up to which few strips are long enough. */
+const SCANNED_IDS = 1 << 15;
+/** Strips that a serial method on a CPU cuts the ids into: as many as fill a few cores, and where there is no scan, fewer. */
+const SERIAL_STRIPS = { software: 64, scanned: 16, hardware: 1024 };
+
 /** How the ids are cut up. */
 interface Strips {
   readonly method: "serial" | "parallel";
   readonly length: number;
   readonly count: number;
+  /** Whether whoever places ids scans the table itself. */
+  readonly scansInPlace: boolean;
 }
 
 /** Chooses strips for some ids and groups. Exported for tests. */
 export function chooseStrips(ids: number, groups: number, software: boolean): Strips {
+  const columns = groups + 1;
   const isParallel = ids * groups <= PARALLEL_STEPS[software ? "software" : "hardware"];
+  const few = software && ids <= SCANNED_IDS && SERIAL_STRIPS.scanned * columns <= SCANNED_CELLS;
+  const most = SERIAL_STRIPS[few ? "scanned" : software ? "software" : "hardware"];
   // Parallel: a strip is walked by each of its ids and the strips by each group, so both are about the square root.
   const ideal = isParallel
     ? Math.max(32, 2 ** Math.ceil(Math.log2(Math.sqrt(ids))))
     // Serial: as many ids as groups in a strip makes counting and clearing cost the same.
-    : Math.max(64, groups, Math.ceil(ids / (software ? 64 : 1024)));
+    : Math.max(64, groups, Math.ceil(ids / most));
   const length = Math.min(ideal, MAX_STRIP);
-  return { method: isParallel ? "parallel" : "serial", length, count: Math.ceil(ids / length) };
+  const count = Math.ceil(ids / length);
+  return { method: isParallel ? "parallel" : "serial", length, count, scansInPlace: count * columns <= SCANNED_CELLS };
 }
 
 /** The buffers of one grouping. */
@@ -60,8 +74,8 @@ interface Grouping {
   readonly ids: Operand;
   /** [strips, columns]. */
   readonly below: Operand;
-  /** [strips, columns]. */
-  readonly base: Operand;
+  /** [strips, columns]; null where nobody keeps it. */
+  readonly base: Operand | null;
 }
 
 /** Emits the dispatches. Input: ids u32[A], A > 0. Outputs: offsets u32[E+1], order and rank u32[A], counts u32[E]. */
@@ -78,11 +92,11 @@ export function buildCountingGroup(kernel: KernelContext, groups: number): void 
     strips,
     ids,
     below: kernel.scratch([strips.count, columns], "u32"),
-    base: kernel.scratch([strips.count, columns], "u32"),
+    base: strips.scansInPlace && strips.method === "parallel" ? null : kernel.scratch([strips.count, columns], "u32"),
   };
   if (strips.method === "serial") countSerially(grouping);
   else countInParallel(grouping);
-  scanColumns(grouping);
+  if (!strips.scansInPlace) scanColumns(grouping);
   if (strips.method === "serial") placeSerially(grouping);
   else placeInParallel(grouping);
 }
@@ -139,8 +153,18 @@ function countInParallel(grouping: Grouping): void {
   });
 }
 
-function scanColumns({ kernel, groups, columns, size, strips, below, base }: Grouping): void {
+/** How many ids `e` strip `s` has, from its row of the table. */
+function countIn({ groups, columns, size, strips }: Grouping, load: (cell: string) => string): string {
+  const cell = `s * ${columns}u + e`;
+  return wgsl`
+      if (e < ${groups}u) { count = ${load(`${cell} + 1u`)} - ${load(cell)}; }
+      else { count = min(${strips.length}u, ${size}u - s * ${strips.length}u) - ${load(cell)}; }`;
+}
+
+function scanColumns(grouping: Grouping): void {
+  const { kernel, groups, columns, strips, below } = grouping;
   const [offsets, , , counts] = kernel.outputs as [Operand, Operand, Operand, Operand];
+  const base = grouping.base!;
   kernel.dispatch({
     label: "group: scan",
     grid: { threads: columns },
@@ -149,18 +173,31 @@ function scanColumns({ kernel, groups, columns, size, strips, below, base }: Gro
     writes: [base, offsets, counts],
     body: (code) =>
       wgsl`
+    let e = id;
     var start = 0u;
-    for (var s = 0u; s < ${strips.count}u; s++) { start += ${code.load(below, `s * ${columns}u + id`)}; }
-    ${code.store(offsets, "id", "start")}
+    for (var s = 0u; s < ${strips.count}u; s++) { start += ${code.load(below, `s * ${columns}u + e`)}; }
+    ${code.store(offsets, "e", "start")}
     var at = start;
+    var count: u32;
     for (var s = 0u; s < ${strips.count}u; s++) {
-      let cell = s * ${columns}u + id;
-      ${code.store(base, "cell", "at")}
-      if (id < ${groups}u) { at += ${code.load(below, "cell + 1u")} - ${code.load(below, "cell")}; }
-      else { at += min(${strips.length}u, ${size}u - s * ${strips.length}u) - ${code.load(below, "cell")}; }
+      ${code.store(base, `s * ${columns}u + e`, "at")}${countIn(grouping, (cell) => code.load(below, cell))}
+      at += count;
     }
-    if (id < ${groups}u) { ${code.store(counts, "id", "at - start")} }`,
+    if (e < ${groups}u) { ${code.store(counts, "e", "at - start")} }`,
   });
+}
+
+/** A WGSL function that scans the table for one strip and one id. */
+function scanFunction(code: Code, grouping: Grouping): string {
+  const { columns, strips, below } = grouping;
+  return wgsl`fn base_of(strip: u32, e: u32) -> u32 {
+    var at = 0u;
+    var count: u32;
+    for (var s = 0u; s < ${strips.count}u; s++) {${countIn(grouping, (cell) => code.load(below, cell))}
+      at += ${code.load(below, `s * ${columns}u + e`)} + select(0u, count, s < strip);
+    }
+    return at;
+  }`;
 }
 
 /** WGSL that gives id number `i`, in group `e`, its `position`. */
@@ -171,16 +208,31 @@ function place(code: Code, { kernel, groups }: Grouping): string {
 }
 
 function placeSerially(grouping: Grouping): void {
-  const { kernel, groups, columns, strips, ids, base } = grouping;
-  const [, order, rank] = kernel.outputs as [Operand, Operand, Operand];
+  const { kernel, groups, columns, strips, ids, below } = grouping;
+  const [offsets, order, rank, counts] = kernel.outputs as [Operand, Operand, Operand, Operand];
+  const base = grouping.base!;
+  const { scansInPlace } = strips;
+  /** Fills this strip's row of bases; the first strip's are where groups begin. */
+  const scan = (code: Code) =>
+    wgsl`
+    var previous = 0u;
+    for (var e = 0u; e < ${columns}u; e++) {
+      let at = base_of(id, e);
+      ${code.store(base, `id * ${columns}u + e`, "at")}
+      if (id == 0u) { ${code.store(offsets, "e", "at")} if (e > 0u) { ${
+      code.store(counts, "e - 1u", "at - previous")
+    } } }
+      previous = at;
+    }`;
   kernel.dispatch({
     label: "group: place",
     grid: { threads: strips.count },
     workgroupSize: [8, 1, 1],
-    reads: [ids],
-    writes: [base, order, rank],
+    reads: scansInPlace ? [ids, below] : [ids],
+    writes: scansInPlace ? [base, offsets, order, rank, counts] : [base, order, rank],
+    prelude: (code) => scansInPlace ? scanFunction(code, grouping) : "",
     body: (code) =>
-      wgsl`${stripBounds(grouping, "id")}
+      wgsl`${stripBounds(grouping, "id")}${scansInPlace ? scan(code) : ""}
     for (var i = first; i < end; i++) {
       let e = min(${code.load(ids, "i")}, ${groups}u);
       let cell = id * ${columns}u + e;
@@ -192,19 +244,28 @@ function placeSerially(grouping: Grouping): void {
 }
 
 function placeInParallel(grouping: Grouping): void {
-  const { kernel, groups, columns, size, strips, ids, base } = grouping;
-  const [, order, rank] = kernel.outputs as [Operand, Operand, Operand];
+  const { kernel, groups, columns, size, strips, ids, below, base } = grouping;
+  const [offsets, order, rank, counts] = kernel.outputs as [Operand, Operand, Operand, Operand];
+  const bounds = (code: Code) =>
+    wgsl`
+    if (id < ${columns}u) {
+      let start = base_of(0u, id);
+      ${code.store(offsets, "id", "start")}
+      if (id < ${groups}u) { ${code.store(counts, "id", "base_of(0u, id + 1u) - start")} }
+    }
+    if (id >= ${size}u) { return; }`;
   kernel.dispatch({
     label: "group: place",
-    grid: { threads: size },
-    reads: [ids, base],
-    writes: [order, rank],
+    grid: { threads: base === null ? Math.max(size, columns) : size },
+    reads: [ids, base ?? below],
+    writes: base === null ? [offsets, order, rank, counts] : [order, rank],
+    prelude: (code) => base === null ? scanFunction(code, grouping) : "",
     body: (code) =>
-      wgsl`
+      wgsl`${base === null ? bounds(code) : ""}
     let i = id;
     let strip = i / ${strips.length}u;
     let e = min(${code.load(ids, "i")}, ${groups}u);
-    var position = ${code.load(base, `strip * ${columns}u + e`)};
+    var position = ${base === null ? "base_of(strip, e)" : code.load(base, `strip * ${columns}u + e`)};
     for (var j = strip * ${strips.length}u; j < i; j++) {
       position += select(0u, 1u, min(${code.load(ids, "j")}, ${groups}u) == e);
     }

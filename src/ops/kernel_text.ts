@@ -38,7 +38,7 @@ export interface KernelText {
 }
 
 /** The largest number of workgroups a dispatch may have along one dimension. */
-const MAX_GRID = 65535;
+export const MAX_GRID = 65535;
 
 /**
  * Iterations that the loops of one invocation may run: llvmpipe stops it, silently, after 65,535 in total, and some room is

@@ -9,7 +9,7 @@ import { ceilDiv, dispatchKernelText, type Variant, variantOf } from "./kernel_t
 import { matmulKernel, matmulSplits, matmulSplitSum } from "./matmul_kernel.ts";
 import { matmulClass, type MatmulShape, type MatmulTextures } from "./matmul_shape.ts";
 import { storageTile, textureTile } from "./matmul_software.ts";
-import { textureMatrix, textureOf } from "./texture_matrix.ts";
+import { isCopied, textureMatrix, textureOf } from "./texture_matrix.ts";
 import { SHARED_COLUMNS } from "./tile.ts";
 
 /** Which operand is stored transposed. */
@@ -64,6 +64,8 @@ function splitsFor(shape: MatmulShape, variant: Variant): number {
 
 /** Multiply-adds from which a product repays two more dispatches and the copies of its operands to textures. */
 export const TEXTURE_WORK: number = 2 ** 22;
+/** The same where the driver copies both operands, which costs a tenth of a kernel that does. */
+const COPIED_TEXTURE_WORK = 2 ** 20;
 /** Uses of each copied element below which the copy is not repaid: that many rows or columns of the result. */
 const TEXTURE_USES = 32;
 
@@ -71,14 +73,15 @@ const TEXTURE_USES = 32;
 function texturesFor(shape: MatmulShape, { software, textureSide, tuning }: AdapterTraits): MatmulTextures | null {
   if (!software || textureSide === 0) return null;
   const { batch, m, n, k } = shape;
-  const least = tuning?.textureWork ?? TEXTURE_WORK;
-  if (batch * m * n * k < least || (least > 0 && Math.min(m, n) < TEXTURE_USES)) return null;
   const batchOf = (operand: "a" | "b") => shape.batched === "both" || shape.batched === operand ? batch : 1;
   const [rowsA, columnsA] = shape.layoutA === "N" ? [m, k] : [k, m];
   const [rowsB, columnsB] = shape.layoutB === "N" ? [k, n] : [n, k];
   const a = textureMatrix({ batch: batchOf("a"), rows: rowsA, columns: columnsA }, textureSide);
   const b = textureMatrix({ batch: batchOf("b"), rows: rowsB, columns: columnsB }, textureSide);
-  return a && b && { a, b };
+  if (a === null || b === null) return null;
+  const least = tuning?.textureWork ?? (isCopied(a) && isCopied(b) ? COPIED_TEXTURE_WORK : TEXTURE_WORK);
+  const pays = batch * m * n * k >= least && (least === 0 || Math.min(m, n) >= TEXTURE_USES);
+  return pays ? { a, b } : null;
 }
 
 function build(kernel: KernelContext, attrs: MatmulAttrs): void {

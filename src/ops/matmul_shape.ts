@@ -7,7 +7,7 @@
  * @module
  */
 import type { SharedRows, TileChoice, WorkClass } from "../core/kernel.ts";
-import { ceilDiv, type KernelText, linearGrid, type Variant } from "./kernel_text.ts";
+import { ceilDiv, type KernelText, linearGrid, MAX_GRID, type Variant } from "./kernel_text.ts";
 import type { TextureMatrix } from "./texture_matrix.ts";
 
 /** Shape and layout of a batched product. */
@@ -76,19 +76,38 @@ export function header(
   step: number,
 ): { readonly text: string; readonly workgroups: KernelText["workgroups"] } {
   const { batch, m, n, k, batched } = shape;
-  const grid = linearGrid(tilesM * tilesN * batch * splits, "tile");
-  const inner = order === "columns" ? tilesN : tilesM;
+  const grid = tileGrid(order === "columns" ? [tilesN, tilesM] : [tilesM, tilesN], batch * splits);
   const [fast, slow] = order === "columns" ? ["tn", "tm"] : ["tm", "tn"];
   const depth = ceilDiv(ceilDiv(k, splits), step) * step;
-  const text = grid.text +
-    `let ${fast} = tile % ${inner}u;\nlet ${slow} = (tile / ${inner}u) % ${tilesM * tilesN / inner}u;\n` +
-    `let batch = (tile / ${tilesM * tilesN}u) % ${batch}u;\nlet split = tile / ${tilesM * tilesN * batch}u;\n` +
-    `let a0 = ${batched === "b" ? "0u" : `batch * ${m * k}u`};\nlet b0 = ${
-      batched === "a" ? "0u" : `batch * ${k * n}u`
-    };\n` +
-    `let c0 = (split * ${batch}u + batch) * ${m * n}u;\n` +
+  const text = grid.text + `let ${fast} = inner;\nlet ${slow} = outer;\n` +
+    (splits === 1
+      ? "let batch = matrix;\nlet split = 0u;\n"
+      : batch === 1
+      ? "let batch = 0u;\nlet split = matrix;\n"
+      : `let batch = matrix % ${batch}u;\nlet split = matrix / ${batch}u;\n`) +
+    `let a0 = ${batched === "b" || batch === 1 ? "0u" : `batch * ${m * k}u`};\n` +
+    `let b0 = ${batched === "a" || batch === 1 ? "0u" : `batch * ${k * n}u`};\n` +
+    `let c0 = ${batch * splits === 1 ? "0u" : `matrix * ${m * n}u`};\n` +
     (splits === 1
       ? `let first = 0u;\nlet last = ${k}u;\n`
       : `let first = min(split * ${depth}u, ${k}u);\nlet last = min(first + ${depth}u, ${k}u);\n`);
   return { text, workgroups: grid.workgroups };
+}
+
+/**
+ * A grid of tiles, declared as `inner`, `outer` and `matrix`: its three axes where they are short enough, so that the text
+ * depends on no size.
+ */
+function tileGrid(
+  [inner, outer]: readonly [number, number],
+  matrices: number,
+): { readonly text: string; readonly workgroups: KernelText["workgroups"] } {
+  if (Math.max(inner, outer, matrices) <= MAX_GRID) {
+    const text = "let inner = wg.x;\nlet outer = wg.y;\n" + `let matrix = ${matrices === 1 ? "0u" : "wg.z"};\n`;
+    return { text, workgroups: [inner, outer, matrices] };
+  }
+  const grid = linearGrid(inner * outer * matrices, "tile");
+  const text = `let inner = tile % ${inner}u;\nlet outer = (tile / ${inner}u) % ${outer}u;\n` +
+    `let matrix = tile / ${inner * outer}u;\n`;
+  return { text: grid.text + text, workgroups: grid.workgroups };
 }

@@ -10,7 +10,13 @@
  *
  * @module
  */
-import type { KernelContext, Operand, TextureOperand } from "../core/kernel.ts";
+import {
+  COPIED_ELEMENTS,
+  type KernelContext,
+  type Operand,
+  type TextureOperand,
+  type TextureRegion,
+} from "../core/kernel.ts";
 import { ceilDiv, COMPONENTS, dispatchKernelText, type KernelText, linearGrid, times } from "./kernel_text.ts";
 
 /** How a batch of matrices lies in a texture. */
@@ -114,25 +120,57 @@ function textureFill(matrix: TextureMatrix): KernelText {
   };
 }
 
-/** A texture that a kernel fills itself with what belongs to an operand. */
+/** A texture for what belongs to an operand, which a kernel fills itself if it is new. */
 export function textureToFill(
   kernel: KernelContext,
   operand: Operand,
   layout: string,
   matrix: TextureMatrix,
-): TextureOperand {
-  return kernel.texture(operand, layout, textureSize(matrix)).texture;
+): { readonly texture: TextureOperand; readonly isNew: boolean } {
+  return kernel.texture(operand, `${layout} ${layoutName(matrix)}`, textureSize(matrix));
 }
 
 /** Name of a layout: equal ones hold the same matrices at the same places. */
-export function layoutName({ batch, rows, columns }: TextureMatrix): string {
+function layoutName({ batch, rows, columns }: TextureMatrix): string {
   return `${batch === 1 ? "" : `${batch}x`}${rows}x${columns}`;
 }
 
-/** A texture that holds an operand, filled here unless another kernel of the program has done so. */
-export function textureOf(kernel: KernelContext, operand: Operand, matrix: TextureMatrix): TextureOperand {
-  const name = layoutName(matrix);
+/**
+ * A texture that holds an operand, filled here unless another kernel of the program has done so.
+ *
+ * @param use `"again"` makes a second one, so that the first need not be kept until here.
+ */
+export function textureOf(
+  kernel: KernelContext,
+  operand: Operand,
+  matrix: TextureMatrix,
+  use: "shared" | "again" = "shared",
+): TextureOperand {
+  const name = `${layoutName(matrix)}${use === "again" ? " again" : ""}`;
   const { texture, isNew } = kernel.texture(operand, name, textureSize(matrix));
-  if (isNew) dispatchKernelText(kernel, `to texture ${name}`, textureFill(matrix), [operand], [], [texture]);
+  if (!isNew) return texture;
+  const label = `to texture ${name}`;
+  const regions = copiedRegions(matrix);
+  if (regions === null || !kernel.copyToTexture(label, operand, texture, regions)) {
+    dispatchKernelText(kernel, label, textureFill(matrix), [operand], [], [texture]);
+  }
   return texture;
+}
+
+/** Whether the driver can copy a matrix from a buffer of f32, so that no kernel has to. */
+export function isCopied(matrix: TextureMatrix): boolean {
+  return copiedRegions(matrix) !== null;
+}
+
+/** The stripes of a matrix as a driver's copy fills them; null if there is padding, which has to be zero. */
+function copiedRegions(
+  { batch, rows, columns, texels, lines, stripe, height, stripes }: TextureMatrix,
+): readonly TextureRegion[] | null {
+  if (columns % COPIED_ELEMENTS !== 0 || lines !== rows) return null;
+  return Array.from({ length: stripes }, (_, i) => ({
+    start: i * height * columns,
+    x: i * stripe,
+    width: texels,
+    height: Math.min(height, batch * rows - i * height),
+  }));
 }

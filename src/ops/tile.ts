@@ -19,8 +19,11 @@ export interface TileOperand {
   readonly load: string;
   /** The direction in which four elements are adjacent and aligned: along the depth, along the tile, or neither. */
   readonly along: "depth" | "tile" | "none";
-  /** Element index of tile row (or column) `lane` at depth `k`, an expression; lane is a multiple of 4 when along = tile. */
-  index(lane: number, k: string): string;
+  /**
+   * Element index of tile row (or column) `lane` at depth `k`, an expression, which is step `step` of its iteration; lane is
+   * a multiple of 4 when along = tile.
+   */
+  index(lane: number, k: string, step: number): string;
 }
 
 /** A register tile: acc[rows][columns] += A[rows, depth] B[depth, columns * 4]. */
@@ -41,6 +44,11 @@ export interface RegisterTile {
   readonly prepare?: (k: string, index: number) => string;
   /** Accumulators that already exist are added to instead of declared. */
   readonly accumulate?: boolean;
+  /**
+   * Whether the depth range is known to have elements. llvmpipe leaves a loop only at its end: one that asks before its
+   * first iteration runs another one in vain.
+   */
+  readonly isNonEmpty?: boolean;
 }
 
 /** Returns the WGSL of a register tile: declarations of the accumulators and the depth loop. */
@@ -52,33 +60,35 @@ export function registerTile(tile: RegisterTile): string {
   if (!tile.accumulate) {
     text += times(rows, (r) => times(columns, (c) => `var ${name}_${r}_${c} = vec4<f32>();\n`));
   }
-  text += `for (var ${k} = ${tile.start}; ${k} < ${tile.end}; ${k} += ${step}u) {\n`;
+  text += tile.isNonEmpty
+    ? `var ${k} = ${tile.start};\nloop {\n`
+    : `for (var ${k} = ${tile.start}; ${k} < ${tile.end}; ${k} += ${step}u) {\n`;
   if (tile.prepare) { for (let index = 0; index < step; index++) text += tile.prepare(depthAt(index), index); }
   // Columns adjacent along the depth are loaded as four vec4 and transposed: on scalarizing compilers that is free.
   if (b.along === "depth") {
-    text += times(columns * 4, (n) => `let ${name}t${n} = ${b.load}v(${b.index(n, k)});\n`);
+    text += times(columns * 4, (n) => `let ${name}t${n} = ${b.load}v(${b.index(n, k, 0)});\n`);
   }
   for (let index = 0; index < step; index++) {
     const at = depthAt(index);
     const part = COMPONENTS[index]!;
     if (a.along === "tile") {
-      text += times(rows / 4, (g) => `let ${name}a${index}_${g} = ${a.load}v(${a.index(g * 4, at)});\n`);
+      text += times(rows / 4, (g) => `let ${name}a${index}_${g} = ${a.load}v(${a.index(g * 4, at, index)});\n`);
     }
     for (let c = 0; c < columns; c++) {
       const value = b.along === "tile"
-        ? `${b.load}v(${b.index(c * 4, at)})`
+        ? `${b.load}v(${b.index(c * 4, at, index)})`
         : b.along === "depth"
         ? `vec4<f32>(${[0, 1, 2, 3].map((j) => `${name}t${c * 4 + j}.${part}`).join(", ")})`
-        : `vec4<f32>(${[0, 1, 2, 3].map((j) => `${b.load}(${b.index(c * 4 + j, at)})`).join(", ")})`;
+        : `vec4<f32>(${[0, 1, 2, 3].map((j) => `${b.load}(${b.index(c * 4 + j, at, index)})`).join(", ")})`;
       text += `let ${name}b${index}_${c} = ${value};\n`;
     }
   }
   // One accumulator after the other, not one depth after the other: they do not fit into registers all together, and
   // this way each is fetched and put back once in an iteration (measured: up to twice as fast).
   for (let r = 0; r < rows; r++) {
-    if (a.along === "depth") text += `let ${name}a${r} = ${a.load}v(${a.index(r, k)});\n`;
+    if (a.along === "depth") text += `let ${name}a${r} = ${a.load}v(${a.index(r, k, 0)});\n`;
     if (a.along === "none") {
-      text += times(step, (index) => `let ${name}a${index}_${r} = ${a.load}(${a.index(r, depthAt(index))});\n`);
+      text += times(step, (index) => `let ${name}a${index}_${r} = ${a.load}(${a.index(r, depthAt(index), index)});\n`);
     }
     for (let c = 0; c < columns; c++) {
       for (let index = 0; index < step; index++) {
@@ -91,7 +101,9 @@ export function registerTile(tile: RegisterTile): string {
       }
     }
   }
-  return text + "}\n";
+  return tile.isNonEmpty
+    ? `${text}continuing {\n${k} += ${step}u;\nbreak if ${k} >= ${tile.end};\n}\n}\n`
+    : `${text}}\n`;
 }
 
 /** A workgroup tile of 16 x 16 invocations: acc[rowsEach] (vec4 each) += A B over slabs of depth 16. */

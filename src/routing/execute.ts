@@ -43,8 +43,8 @@ export interface ExecuteOptions {
   readonly body?: ExpertBody;
   /**
    * Whether the forward pass keeps the A · F (gated: 2 · A · F) values before the nonlinearity for the backward pass.
-   * `"kept"` by default. `"recomputed"` saves that memory and costs one more product if there is a backward pass: right
-   * for inference, and for training where memory is short.
+   * `"kept"` by default; a call without a backward pass under the same `jit` keeps nothing either way. `"recomputed"` saves
+   * that memory and costs one more product if there is a backward pass: right for training where memory is short.
    */
   readonly preactivations?: "kept" | "recomputed";
 }

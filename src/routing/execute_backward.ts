@@ -9,7 +9,7 @@ import { definePrimitive, type MaybeTensors, type Primitive } from "../core/prim
 import type { Aval } from "../core/shape.ts";
 import { apply, applyAll, type Tensor } from "../core/tensor.ts";
 import { dispatchKernelText, variantOf } from "../ops/kernel_text.ts";
-import { layoutName, textureOf, textureToFill } from "../ops/texture_matrix.ts";
+import { textureOf } from "../ops/texture_matrix.ts";
 import { matmulSplitSum } from "../ops/matmul_kernel.ts";
 import {
   BACKWARD_INPUTS,
@@ -64,17 +64,15 @@ function buildBackward(kernel: KernelContext, attrs: ExecuteAttrs): void {
     const { up, gate, down } = operands;
     const downMatrix = textureOf(kernel, down, textures.down);
     const tokens = textureOf(kernel, dOut, textures.tokens);
-    // Named like plain copies: the gradients of parameters find them where they would have copied these operands.
-    const dz = textureToFill(kernel, dPreactivation, layoutName(textures.preactivation), textures.preactivation);
-    const weighted = textureToFill(kernel, innerWeighted, layoutName(textures.inner), textures.inner);
     dispatchKernelText(
       kernel,
       `experts backward ${labelOf(shape)}`,
       innerFromTextures(shape, textures),
       inputs,
       [dPreactivation, innerWeighted, null, dWeight],
-      [tokens, downMatrix, dz, weighted],
+      [tokens, downMatrix],
     );
+    const dz = textureOf(kernel, dPreactivation, textures.preactivation);
     const upMatrix = textureOf(kernel, up, textures.up);
     const gateMatrix = gate ? textureOf(kernel, gate, textures.up) : null;
     dispatchKernelText(

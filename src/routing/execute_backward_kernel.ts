@@ -13,12 +13,11 @@
  * @module
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
-import { textureLine, type TextureMatrix } from "../ops/texture_matrix.ts";
-import { ExpertBlock, PLAN, softwareBlockRows, textureBlock } from "./execute_block.ts";
+import { ExpertBlock, PLAN, softwareBlockRows } from "./execute_block.ts";
 import { clearRow } from "./execute_forward_kernel.ts";
 import type { BlockProduct, Columns } from "./execute_product.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
-import { type ExecuteTextures, texelOf } from "./execute_textures.ts";
+import { type ExecuteTextures, textureBlock } from "./execute_textures.ts";
 
 /** Operands by accessor number. */
 export const BACKWARD_INPUTS: readonly string[] = [
@@ -79,12 +78,9 @@ export function backwardKernel(
   });
 }
 
-/**
- * First of two dispatches with operands in textures 0 (dOut) and 1 (down): dz, weight · h and dWeight. dz goes to texture 2
- * and weight · h to texture 3 as well, where {@linkcode hiddenFromTextures} and the gradients of parameters read them.
- */
+/** First of two dispatches with operands in textures 0 (dOut) and 1 (down): dz, weight · h and dWeight. */
 export function innerFromTextures(shape: ExpertShape, textures: ExecuteTextures): KernelText {
-  const block = textureBlock(shape);
+  const block = textureBlock(shape, textures);
   return block.kernel({
     inputs: BACKWARD_INPUTS,
     outputs: OUTPUTS,
@@ -103,7 +99,7 @@ export function hiddenFromTextures(
   { target, textures }: { readonly target: "token" | "assignment"; readonly textures: ExecuteTextures },
 ): KernelText {
   const { width } = shape;
-  const block = textureBlock(shape, width);
+  const block = textureBlock(shape, textures, width);
   return block.kernel({
     inputs: BACKWARD_INPUTS,
     outputs: OUTPUTS,
@@ -128,14 +124,11 @@ function weightPart(block: ExpertBlock, row: string): string {
   return `weightParts[${row} * ${block.lanesAcross}u + lane % ${block.lanesAcross}u]`;
 }
 
-/**
- * One tile of dz. dh waits in dz until a rolled loop replaces it: unrolled, the activations would double the compile time.
- */
+/** One tile of dz, weight · h and this lane's parts of dWeight. */
 function innerStage(block: ExpertBlock, columns: Columns, textures: ExecuteTextures | null): string {
   const { width, inner, body } = block.shape;
   const isGated = body === "glu";
   const span = preactivationSpan(block.shape);
-  const base = (local: string) => `(first + ${local}) * ${span}u`;
   const product = block.product({
     name: "p",
     depth: width,
@@ -150,38 +143,20 @@ function innerStage(block: ExpertBlock, columns: Columns, textures: ExecuteTextu
         matrix: { load: LOAD.down, layout: "T" },
       }),
   });
-  const park = block.eachOutput(
-    "p",
-    columns,
-    ({ local }, column, value) => block.put(STORE.dPreactivation, base(local), column, columns, value),
-  );
-  const finish = block.eachRowOf(columns, (column) => {
+  return product + block.eachOutput("p", columns, ({ local, weight }, column, dh) => {
     const put = (store: string, at: string, value: string) => block.put(store, at, column, columns, value);
-    /** The same number to the texture that later products read. */
-    function copy(accessor: string, matrix: TextureMatrix | undefined, offset: number, value: string): string {
-      if (matrix === undefined) return "";
-      const { x, y } = textureLine(matrix, "(first + row)");
-      const text = `${accessor}v(${texelOf(`${x} + ${offset / 4}u`, column)}, ${y}, ${value});`;
-      return columns.exact ? `${text}\n` : `if (${column} < ${inner}u) { ${text} }\n`;
-    }
-    const upper = `${base("row")} + ${inner}u`;
-    return `{\nlet dh = ${block.get(READ_BACK, base("row"), column, columns)};\n` +
-      `let weight = ${PLAN.weight}(${PLAN.rowAssign}(first + row));\n` +
-      `let g = ${block.get(LOAD.preactivation, base("row"), column, columns)};\nlet open = activate(g);\n` +
+    const base = `(first + ${local}) * ${span}u`;
+    const upper = `${base} + ${inner}u`;
+    return `let g = ${block.get(LOAD.preactivation, base, column, columns)};\nlet open = activate(g);\n` +
       (isGated
         ? `let z = ${block.get(LOAD.preactivation, upper, column, columns)};\nlet h = open * z;\n`
         : "let h = open;\n") +
-      `${weightPart(block, "row")} += dot(${columns.exact ? "h" : `h * ${insideMask(column, inner)}`}, dh);\n` +
-      `let weighted = weight * h;\nlet dz = weight * dh * ${isGated ? "z * " : ""}slope(g);\n` +
-      put(STORE.dPreactivation, base("row"), "dz") + copy("tw2", textures?.preactivation, 0, "dz") +
-      (isGated
-        ? put(STORE.dPreactivation, upper, "weight * dh * open") +
-          copy("tw2", textures?.preactivation, inner, "weight * dh * open")
-        : "") +
-      put(STORE.innerWeighted, `(first + row) * ${inner}u`, "weighted") +
-      copy("tw3", textures?.inner, 0, "weighted") + "}\n";
+      `${weightPart(block, local)} += dot(${columns.exact ? "h" : `h * ${insideMask(column, inner)}`}, ${dh});\n` +
+      `let scaled = ${weight} * ${dh};\nlet dz = scaled * ${isGated ? "z * " : ""}slope(g);\n` +
+      put(STORE.dPreactivation, base, "dz") +
+      (isGated ? put(STORE.dPreactivation, upper, "scaled * open") : "") +
+      put(STORE.innerWeighted, `(first + ${local}) * ${inner}u`, `${weight} * h`);
   });
-  return product + park + finish;
 }
 
 /** 1 for columns inside the row, 0 outside, where clamped loads repeat the last column. */

@@ -27,6 +27,7 @@ import {
   type Variant,
 } from "../ops/kernel_text.ts";
 import { SHARED_COLUMNS, sharedTileMemory } from "../ops/tile.ts";
+import { forEachRow } from "../ops/tile_store.ts";
 import {
   type BlockProduct,
   type BlockRow,
@@ -50,6 +51,28 @@ export const PLAN = {
 
 /** Row of an assignment that was dropped, as plans have it. */
 const NO_ROW = "0xffffffffu";
+
+/** A row of a software block whose results are stored; its number in the block differs. */
+const STORED_ROW: Omit<BlockRow, "local"> = {
+  place: "storedPlace",
+  token: "storedToken",
+  assign: "storedAssign",
+  weight: "storedWeight",
+};
+
+/** Declares of a stored row what a text uses. */
+function declareStoredRow(text: string, local: string): string {
+  const { place, token, assign, weight } = STORED_ROW;
+  const values = [
+    [weight, `${PLAN.weight}(${assign})`],
+    [assign, `${PLAN.rowAssign}(${place})`],
+    [token, `${PLAN.rowToken}(${place})`],
+    [place, `first + ${local}`],
+  ] as const;
+  return values.reduce((lines, [name, value]) => {
+    return (lines + text).includes(name) ? `let ${name} = ${value};\n${lines}` : lines;
+  }, "");
+}
 
 /** What a block has to know of the experts whose rows it owns. */
 export interface BlockShape {
@@ -172,32 +195,35 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
     return this.variant === "software" ? registerProduct(this, product) : sharedProduct(this, product);
   }
 
-  /** Visits every accumulator of a row that exists: the row, the first of its four columns, its value. */
+  /**
+   * Visits every accumulator of a row that exists: the row, the first of its four columns, its value. On software adapters
+   * the text of a visit stands in a loop over rows, so that it may be long.
+   */
   eachOutput(
     name: string,
     columns: Columns,
     visit: (row: BlockRow, column: string, value: string) => string,
   ): string {
-    return times(this.rowsEach, (r) => {
-      const row = this.row(this.variant === "software" ? r : `((lane / 16u) * ${this.rowsEach}u + ${r}u)`);
-      const visits = times(columns.groups, (c) => {
-        const value = this.variant === "software" ? `${name}_${r}_${c}` : `${name}_${r}`;
-        return `{\n${visit(row, columnOf(c), value)}}\n`;
+    const { groups } = columns;
+    const visits = (row: BlockRow, values: readonly string[]) =>
+      times(groups, (c) => `{\n${visit(row, columnOf(c), values[c]!)}}\n`);
+    if (this.variant === "hardware") {
+      return times(this.rowsEach, (r) => {
+        const row = this.row(`((lane / 16u) * ${this.rowsEach}u + ${r}u)`);
+        return `if (first + ${row.local} < last) {\n${visits(row, [`${name}_${r}`])}}\n`;
       });
-      return `if (first + ${row.local} < last) {\n${visits}}\n`;
+    }
+    return forEachRow({ name, rows: this.rows, columns: groups, unrolled: false }, (row, values) => {
+      const text = visits({ ...STORED_ROW, local: row }, values);
+      return `if (first + ${row} < last) {\n${declareStoredRow(text, row)}${text}}\n`;
     });
   }
 
-  /** Visits this lane's existing rows in a rolled loop; `row` is the number in the block. */
+  /** Runs statements for this lane's existing rows; `row` is the number in the block. */
   eachRow(visit: string): string {
     const origin = this.variant === "software" ? "0u" : `(lane / 16u) * ${this.rowsEach}u`;
     return `for (var r = 0u; r < ${this.rowsEach}u; r++) {\nlet row = ${origin} + r;\n` +
       `if (first + row < last) {\n${visit}}\n}\n`;
-  }
-
-  /** The same, once for each group of columns. */
-  eachRowOf(columns: Columns, visit: (column: string) => string): string {
-    return this.eachRow(times(columns.groups, (c) => visit(columnOf(c))));
   }
 
   /** Assembles the kernel: `expert`, `first` and `last` (its rows) are in scope of the body. */
@@ -245,7 +271,7 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
   /** Software lanes own rows by number, hardware lanes name them by an expression. */
   row(r: number | string): BlockRow {
     if (typeof r === "number") {
-      return { local: `${r}u`, place: `row${r}`, token: `token${r}`, assign: `assign${r}`, weight: `weight${r}` };
+      return { ...STORED_ROW, local: `${r}u`, place: `row${r}`, token: `token${r}`, assign: `assign${r}` };
     }
     return {
       local: r,
@@ -267,7 +293,7 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
       `return select(vec3<u32>(${experts}u, 0u, 0u), vec3<u32>(low, first, last), first < last);\n}\n`;
   }
 
-  /** Finds the block's expert and rows, and loads their tokens, assignments and weights. */
+  /** Finds the block's expert and rows, and loads their tokens and assignments, on hardware their weights as well. */
   #open(number: string, { assigned, weighted }: { readonly assigned: boolean; readonly weighted: boolean }): string {
     const text =
       `let block = findBlock(${number});\nlet expert = block.x;\nlet first = block.y;\nlet last = block.z;\n` +
@@ -278,8 +304,7 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
           this.rows,
           (r) =>
             `let row${r} = min(first + ${r}u, last - 1u);\nlet token${r} = ${PLAN.rowToken}(row${r});\n` +
-            (assigned ? `let assign${r} = ${PLAN.rowAssign}(row${r});\n` : "") +
-            (weighted ? `let weight${r} = ${PLAN.weight}(assign${r});\n` : ""),
+            (assigned ? `let assign${r} = ${PLAN.rowAssign}(row${r});\n` : ""),
         );
     }
     const weights = (assigned ? `blockAssign[lane] = ${PLAN.rowAssign}(row);\n` : "") +
@@ -287,18 +312,4 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
     return `${text}if (lane < ${this.rows}u) {\nlet row = min(first + lane, last - 1u);\n` +
       `blockToken[lane] = ${PLAN.rowToken}(row);\n${weights}}\nworkgroupBarrier();\n`;
   }
-}
-
-/** Multiply-adds of a product from which a wider tile repays twice the time to compile it. */
-const WIDE_WORK = 2 ** 26;
-
-/**
- * The block of kernels that read textures. They hold one product each (a gated one two), so wider tiles than those of the
- * fused kernels are still quick to compile.
- *
- * @param tiledWidth Columns that are cut over workgroups; left out, a workgroup walks all columns.
- */
-export function textureBlock(shape: ExpertShape, tiledWidth?: number): ExpertBlock {
-  const mostGroups = shape.assignments * shape.width * shape.inner >= WIDE_WORK ? 4 : 2;
-  return new ExpertBlock(shape, "software", softwareBlockRows(shape), tiledWidth, mostGroups);
 }

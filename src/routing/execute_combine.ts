@@ -4,7 +4,15 @@
  * @module
  */
 import type { KernelContext, Operand as Buffer } from "../core/kernel.ts";
-import { ceilDiv, dispatchKernelText, type KernelText, linearGrid, type Operand } from "../ops/kernel_text.ts";
+import {
+  ceilDiv,
+  dispatchKernelText,
+  type KernelText,
+  linearGrid,
+  MAX_ITERATIONS,
+  type Operand,
+  times,
+} from "../ops/kernel_text.ts";
 
 /** Where the rows of a token's assignments are. */
 export interface TokenAssignments {
@@ -22,20 +30,34 @@ interface CombineOptions {
   readonly width: number;
   /** Assignments of every token, or null if they are between a token's offsets. */
   readonly perToken: number | null;
+  /** A. */
+  readonly assignments: number;
 }
+
+/** Assignments of every token up to which there is no loop: llvmpipe runs a loop once more than it has to. */
+const MOST_UNROLLED = 8;
 
 /**
  * Adds the rows of each token's assignments, ascending. Inputs: rows [A, D], assignRow, and tokenOffsets where there is no
  * fixed number. An assignment without a row is skipped, because its memory may hold anything.
  */
-function combineKernel({ tokens, width, perToken }: CombineOptions): KernelText {
+function combineKernel({ tokens, width, perToken, assignments }: CombineOptions): KernelText {
   const lanes = 64;
+  // One token may have all of them, and an invocation may not loop that often.
+  const step = Math.max(1, ceilDiv(perToken ?? assignments, MAX_ITERATIONS));
   const isVector = width % 4 === 0;
   const [unit, suffix, zero] = isVector ? [4, "v", "vec4<f32>()"] : [1, "", "0.0"];
   const grid = linearGrid(ceilDiv(tokens * width / unit, lanes), "group");
   const [begin, end] = perToken === null
     ? ["ldu2(token)", "ldu2(token + 1u)"]
     : [`token * ${perToken}u`, `(token + 1u) * ${perToken}u`];
+  const add = (assignment: string, inside: string): string =>
+    `{ let a = ${assignment};\n` +
+    `if (${inside}ldu1(a) != 0xffffffffu) { sum += ld0${suffix}(a * ${width}u + column); } }\n`;
+  const addAll = perToken !== null && perToken <= MOST_UNROLLED
+    ? times(perToken, (i) => add(`token * ${perToken}u + ${i}u`, ""))
+    : `let end = ${end};\nfor (var first = ${begin}; first < end; first += ${step}u) {\n` +
+      times(step, (i) => add(`first + ${i}u`, i === 0 ? "" : "a < end && ")) + "}\n";
   const inputs: readonly Operand[] = [
     { name: "rows", kind: "f32" },
     { name: "assignRow", kind: "u32" },
@@ -47,9 +69,8 @@ function combineKernel({ tokens, width, perToken }: CombineOptions): KernelText 
     preludes: "",
     body:
       `${grid.text}let item = (group * ${lanes}u + lane) * ${unit}u;\nif (item >= ${tokens * width}u) { return; }\n` +
-      `let token = item / ${width}u;\nlet column = item % ${width}u;\nvar sum = ${zero};\nlet end = ${end};\n` +
-      `for (var a = ${begin}; a < end; a++) {\n` +
-      `if (ldu1(a) != 0xffffffffu) { sum += ld0${suffix}(a * ${width}u + column); }\n}\n` +
+      `let token = item / ${width}u;\nlet column = item % ${width}u;\nvar sum = ${zero};\n` +
+      addAll +
       `st0${suffix}(item, sum);\n`,
     workgroupSize: [lanes, 1, 1],
     workgroups: grid.workgroups,
@@ -65,7 +86,7 @@ export function dispatchCombine(
   out: Buffer,
 ): void {
   const [tokens, width] = out.shape as readonly [number, number];
-  const text = combineKernel({ tokens, width, perToken });
+  const text = combineKernel({ tokens, width, perToken, assignments: rows.shape[0]! });
   dispatchKernelText(kernel, `experts combine ${tokens}x${width}`, text, [rows, assignRow, tokenOffsets ?? null], [
     out,
   ]);

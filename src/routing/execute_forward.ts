@@ -9,7 +9,7 @@ import { definePrimitive, type Primitive } from "../core/primitive.ts";
 import type { Aval } from "../core/shape.ts";
 import { apply, type Tensor } from "../core/tensor.ts";
 import { dispatchKernelText, variantOf } from "../ops/kernel_text.ts";
-import { textureOf, textureToFill } from "../ops/texture_matrix.ts";
+import { textureOf } from "../ops/texture_matrix.ts";
 import { executeGradients } from "./execute_backward.ts";
 import { dispatchCombine } from "./execute_combine.ts";
 import {
@@ -34,7 +34,10 @@ import { type ExecuteTextures, executeTextures } from "./execute_textures.ts";
 const HARDWARE_WORKGROUP_BYTES = 16384;
 
 /** What a kernel is told apart from sizes. */
-function optionsFor(adapter: AdapterTraits, { perToken, keeps }: ExecuteAttrs): ForwardOptions {
+function optionsFor(
+  adapter: AdapterTraits,
+  { perToken, keeps }: Pick<ExecuteAttrs, "perToken" | "keeps">,
+): ForwardOptions {
   const variant = variantOf(adapter);
   const { workgroupBytes } = adapter;
   return {
@@ -59,8 +62,10 @@ function readable(kernel: KernelContext, attrs: ExecuteAttrs, innerRows: Operand
 function buildForward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const operands = named(kernel.inputs, attrs);
   const shape = expertShape(operands, attrs);
-  const options = optionsFor(kernel.adapter, attrs);
-  const [out, preactivation = null] = kernel.outputs as readonly [Operand, Operand?];
+  const [out, kept = null] = kernel.outputs as readonly [Operand, Operand?];
+  const preactivation = kept !== null && kernel.isRead(kept) ? kept : null;
+  const keeps = preactivation === null ? "nothing" : "preactivation";
+  const options = optionsFor(kernel.adapter, { ...attrs, keeps });
   const { assignments, width, inner } = shape;
   const rows = options.target === "token" ? out : kernel.scratch([assignments, width], "f32");
   const label = labelOf(shape);
@@ -105,24 +110,20 @@ function dispatchFromTextures(
   },
 ): void {
   const { hidden, up, gate, down } = named(kernel.inputs, attrs);
-  const { assignments } = shape;
+  const { assignments, inner } = shape;
   const label = labelOf(shape);
   const inputs = readable(kernel, attrs, null);
-  const z = preactivation ?? kernel.scratch([assignments, preactivationWidth(shape)], "f32");
-  const tokens = textureOf(kernel, hidden, textures.tokens);
-  const upMatrix = textureOf(kernel, up, textures.up);
-  const gateMatrix = gate ? textureOf(kernel, gate, textures.up) : null;
-  const innerRows = textureToFill(kernel, z, "activated", textures.inner);
-  const upText = upFromTextures(shape, textures);
-  dispatchKernelText(kernel, `experts up ${label}`, upText, inputs, [null, z], [
-    tokens,
-    upMatrix,
-    gateMatrix,
-    innerRows,
-  ]);
+  const innerRows = kernel.scratch([assignments, inner], "f32");
+  const operands = [
+    textureOf(kernel, hidden, textures.tokens),
+    textureOf(kernel, up, textures.up),
+    gate ? textureOf(kernel, gate, textures.up) : null,
+  ];
+  const upText = upFromTextures(shape, options, textures);
+  dispatchKernelText(kernel, `experts up ${label}`, upText, inputs, [null, preactivation, innerRows], operands);
   const downText = downFromTextures(shape, options, textures);
-  const downMatrix = textureOf(kernel, down, textures.down);
-  dispatchKernelText(kernel, `experts down ${label}`, downText, inputs, [rows], [innerRows, downMatrix]);
+  const factors = [textureOf(kernel, innerRows, textures.inner), textureOf(kernel, down, textures.down)];
+  dispatchKernelText(kernel, `experts down ${label}`, downText, inputs, [rows], factors);
 }
 
 /**

@@ -7,7 +7,7 @@
  * Fused: a workgroup computes h of its block, keeps it on chip where BM · F numbers fit (in a scratch buffer otherwise)
  * and goes on to the second product: gather, both products, activation, weighting and scatter in one dispatch. Pair: two
  * dispatches cut their columns over more workgroups. On software adapters, where a texture is far cheaper to read than a
- * buffer, the pair reads tokens and matrices from textures and hands h over in one.
+ * buffer, the pair reads its operands from textures.
  * Where a token has one expert, y is its row of the result, and the same dispatch clears the rows of tokens without one;
  * otherwise y goes to its assignment's row, and `execute_combine.ts` adds each token's rows. What a block is stands in
  * `execute_block.ts`.
@@ -15,11 +15,10 @@
  * @module
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
-import { textureLine } from "../ops/texture_matrix.ts";
-import { type BlockShape, ExpertBlock, softwareBlockRows, textureBlock } from "./execute_block.ts";
+import { type BlockShape, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
 import type { BlockProduct, Columns } from "./execute_product.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
-import { type ExecuteTextures, texelOf } from "./execute_textures.ts";
+import { type ExecuteTextures, textureBlock } from "./execute_textures.ts";
 
 /** How a forward kernel is laid out. */
 export interface ForwardOptions {
@@ -44,6 +43,11 @@ const OUTPUTS = ["out", "preactivation", "innerRows"] as const;
 
 const LOAD = { hidden: "ld0", up: "ld1", upBias: "ld2", down: "ld3", downBias: "ld4", gate: "ld10", gateBias: "ld11" };
 const STORE = { out: "st0", preactivation: "st1" };
+
+/** Where a product finds its operands. */
+type ProductOperands = Pick<BlockProduct, "rows" | "matrix">;
+/** A matrix of the first product. */
+type FirstMatrix = "up" | "gate";
 
 /** Where h of a block is. */
 interface InnerRows {
@@ -101,7 +105,8 @@ export function fusedForward(shape: ExpertShape, options: ForwardOptions): Kerne
   const rows = isOnChip
     ? { load: "getInner", store: "putInner", at: (local: string) => `(${local}) * ${inner}u` }
     : rowsInBuffer(inner);
-  const up = block.eachTile(inner, (columns) => upStage(block, columns, rows, options));
+  const first = (matrix: FirstMatrix) => upOperands(shape, matrix);
+  const up = block.eachTile(inner, (columns) => upStage(block, columns, rows, options, first));
   const down = block.eachTile(width, (columns) =>
     downStage(block, columns, options, {
       rows: {
@@ -124,13 +129,21 @@ export function fusedForward(shape: ExpertShape, options: ForwardOptions): Kerne
 
 /** First dispatch of the pair: h, and z where it is kept. */
 export function upForward(shape: ExpertShape, options: ForwardOptions): KernelText {
-  const block = pairBlock(shape, options.variant, shape.inner);
+  return upKernel(pairBlock(shape, options.variant, shape.inner), options, (matrix) => upOperands(shape, matrix));
+}
+
+function upKernel(
+  block: ExpertBlock,
+  options: ForwardOptions,
+  operandsOf: (matrix: FirstMatrix) => ProductOperands,
+): KernelText {
+  const { inner, activation } = block.shape;
   return block.kernel({
     inputs: FORWARD_INPUTS,
     outputs: OUTPUTS,
-    preludes: activationText(shape.activation),
+    preludes: activationText(activation),
     weighted: false,
-    body: block.eachTile(shape.inner, (columns) => upStage(block, columns, rowsInBuffer(shape.inner), options)),
+    body: block.eachTile(inner, (columns) => upStage(block, columns, rowsInBuffer(inner), options, operandsOf)),
   });
 }
 
@@ -142,62 +155,24 @@ export function preactivationForward(shape: ExpertShape, options: ForwardOptions
     inputs: FORWARD_INPUTS,
     outputs: OUTPUTS,
     weighted: false,
-    body: block.eachTile(shape.inner, (columns) => upStage(block, columns, null, kept)),
-  });
-}
-
-/** Textures of {@linkcode upFromTextures} by accessor number: tokens, up, gate if there is one, and h, which it writes. */
-const UP_TEXTURES = { hidden: "tx0", up: "tx1", gate: "tx2", innerRows: "tw3" };
-/** Reads z back. */
-const READ_BACK = "rd1";
-
-/**
- * First dispatch of the pair with operands in textures: z, and h into the texture that {@linkcode downFromTextures} reads.
- * h is computed from z by a rolled loop, as in {@linkcode fusedForward}; where z is not kept, it goes to scratch.
- */
-export function upFromTextures(shape: ExpertShape, textures: ExecuteTextures): KernelText {
-  const { inner, body } = shape;
-  const isGated = body === "glu";
-  const span = isGated ? 2 * inner : inner;
-  const block = textureBlock(shape, inner);
-  function half(columns: Columns, name: string, matrix: "up" | "gate", offset: number): string {
-    const bias = matrix === "gate" ? LOAD.gateBias : LOAD.upBias;
-    return block.product({
-      name,
-      depth: shape.width,
-      columns,
-      rows: { load: UP_TEXTURES.hidden, texture: textures.tokens, offset: 0, line: ({ token }) => token },
-      matrix: { load: UP_TEXTURES[matrix], layout: "N", texture: textures.up },
-    }) + block.eachOutput(name, columns, ({ local }, column, value) => {
-      const z = shape.bias ? `${value} + ${block.get(bias, `expert * ${inner}u`, column, columns)}` : value;
-      return block.put(STORE.preactivation, `(first + ${local}) * ${span}u + ${offset}u`, column, columns, z);
-    });
-  }
-  const { x, y } = textureLine(textures.inner, "(first + row)");
-  const finish = (columns: Columns) =>
-    block.eachRowOf(columns, (column) => {
-      const z = (offset: number) => block.get(READ_BACK, `(first + row) * ${span}u + ${offset}u`, column, columns);
-      const h = `activate(${z(0)})${isGated ? ` * ${z(inner)}` : ""}`;
-      const put = `${UP_TEXTURES.innerRows}v(${texelOf(x, column)}, ${y}, ${h});`;
-      return columns.exact ? `${put}\n` : `if (${column} < ${inner}u) { ${put} }\n`;
-    });
-  return block.kernel({
-    inputs: FORWARD_INPUTS,
-    outputs: OUTPUTS,
-    preludes: activationText(shape.activation),
-    weighted: false,
     body: block.eachTile(
-      inner,
-      (columns) =>
-        (isGated ? half(columns, "g", "gate", 0) + half(columns, "u", "up", inner) : half(columns, "u", "up", 0)) +
-        finish(columns),
+      shape.inner,
+      (columns) => upStage(block, columns, null, kept, (matrix) => upOperands(shape, matrix)),
     ),
   });
 }
 
+/** First dispatch of the pair with operands in textures 0 (tokens), 1 (up) and, if there is one, 2 (gate). */
+export function upFromTextures(shape: ExpertShape, options: ForwardOptions, textures: ExecuteTextures): KernelText {
+  return upKernel(textureBlock(shape, textures, shape.inner), options, (matrix) => ({
+    rows: { load: "tx0", texture: textures.tokens, offset: 0, line: ({ token }) => token },
+    matrix: { load: matrix === "up" ? "tx1" : "tx2", layout: "N", texture: textures.up },
+  }));
+}
+
 /** Second dispatch of the pair with operands in textures 0 (h) and 1 (down). */
 export function downFromTextures(shape: ExpertShape, options: ForwardOptions, textures: ExecuteTextures): KernelText {
-  return downKernel(textureBlock(shape, shape.width), options, {
+  return downKernel(textureBlock(shape, textures, shape.width), options, {
     rows: { load: "tx0", texture: textures.inner, offset: 0, line: ({ place }) => place },
     matrix: { load: "tx1", layout: "N", texture: textures.down },
   });
@@ -214,7 +189,7 @@ export function downForward(shape: ExpertShape, options: ForwardOptions): Kernel
 function downKernel(
   block: ExpertBlock,
   options: ForwardOptions,
-  operands: Pick<BlockProduct, "rows" | "matrix">,
+  operands: ProductOperands,
 ): KernelText {
   return block.kernel({
     inputs: FORWARD_INPUTS,
@@ -247,61 +222,42 @@ function chipMemory(block: ExpertBlock): string {
     `fn putInner${suffix}(at: u32, value: ${type}) { innerRows[at / ${unit}u] = value; }\n`;
 }
 
-/**
- * One tile of columns of the first product. Without `rows`, only z is stored. Pre-activations go to `rows` as they are
- * and are activated in place by a rolled loop (each lane touches only what it wrote): an activation in the unrolled
- * epilogue costs nothing to run but multiplies the compile time by three.
- */
-function upStage(block: ExpertBlock, columns: Columns, rows: InnerRows | null, options: ForwardOptions): string {
+/** One tile of columns of the first product. Without `rows`, only z is stored. */
+function upStage(
+  block: ExpertBlock,
+  columns: Columns,
+  rows: InnerRows | null,
+  options: ForwardOptions,
+  operandsOf: (matrix: FirstMatrix) => ProductOperands,
+): string {
   const { width, inner, body, bias } = block.shape;
   const isGated = body === "glu";
   const span = isGated ? 2 * inner : inner;
-  function half(name: string, load: string): string {
-    return block.product({
-      name,
-      depth: width,
-      columns,
-      rows: { load: LOAD.hidden, width, at: ({ token }) => `${token} * ${width}u` },
-      matrix: { load, layout: "N" },
+  /** One product; `finish` gives what goes to a place in `rows`, by z and by what is there. */
+  function half(matrix: FirstMatrix, offset: number, finish: (z: string, there: string) => string): string {
+    const product = block.product({ name: matrix, depth: width, columns, ...operandsOf(matrix) });
+    const loadBias = matrix === "gate" ? LOAD.gateBias : LOAD.upBias;
+    return product + block.eachOutput(matrix, columns, ({ local }, column, value) => {
+      const z = bias ? `${value} + ${block.get(loadBias, `expert * ${inner}u`, column, columns)}` : value;
+      const keep = options.keeps === "nothing"
+        ? ""
+        : block.put(STORE.preactivation, `(first + ${local}) * ${span}u + ${offset}u`, column, columns, "z");
+      const text = `let z = ${z};\n${keep}`;
+      if (rows === null) return text;
+      const there = block.get(rows.load, rows.at(local), column, columns);
+      return text + block.put(rows.store, rows.at(local), column, columns, finish("z", there));
     });
   }
-  function biased(value: string, load: string, column: string): string {
-    return bias ? `${value} + ${block.get(load, `expert * ${inner}u`, column, columns)}` : value;
-  }
-  function keep(local: string, offset: number, column: string): string {
-    if (options.keeps === "nothing") return "";
-    return block.put(STORE.preactivation, `(first + ${local}) * ${span}u + ${offset}u`, column, columns, "z");
-  }
-  const [load, loadBias] = isGated ? [LOAD.gate, LOAD.gateBias] : [LOAD.up, LOAD.upBias];
-  let text = half("g", load) +
-    block.eachOutput(
-      "g",
-      columns,
-      ({ local }, column, value) =>
-        `let z = ${biased(value, loadBias, column)};\n${keep(local, 0, column)}` +
-        (rows === null ? "" : block.put(rows.store, rows.at(local), column, columns, "z")),
-    );
-  if (rows !== null) {
-    text += block.eachRowOf(columns, (column) => {
-      const activated = `activate(${block.get(rows.load, rows.at("row"), column, columns)})`;
-      return block.put(rows.store, rows.at("row"), column, columns, activated);
-    });
-  }
-  if (!isGated) return text;
-  return text + half("u", LOAD.up) +
-    block.eachOutput(
-      "u",
-      columns,
-      ({ local }, column, value) =>
-        `let z = ${biased(value, LOAD.upBias, column)};\n${keep(local, inner, column)}` +
-        (rows === null ? "" : block.put(
-          rows.store,
-          rows.at(local),
-          column,
-          columns,
-          `${block.get(rows.load, rows.at(local), column, columns)} * z`,
-        )),
-    );
+  if (!isGated) return half("up", 0, (z) => `activate(${z})`);
+  return half("gate", 0, (z) => `activate(${z})`) + half("up", inner, (z, there) => `${there} * ${z}`);
+}
+
+/** Tokens and matrices in buffers. */
+function upOperands({ width }: ExpertShape, matrix: FirstMatrix): ProductOperands {
+  return {
+    rows: { load: LOAD.hidden, width, at: ({ token }) => `${token} * ${width}u` },
+    matrix: { load: LOAD[matrix], layout: "N" },
+  };
 }
 
 /** One tile of columns of the second product, weighted and stored at its target. */
@@ -309,7 +265,7 @@ function downStage(
   block: ExpertBlock,
   columns: Columns,
   { target }: ForwardOptions,
-  operands: Pick<BlockProduct, "rows" | "matrix">,
+  operands: ProductOperands,
 ): string {
   const { width, inner, bias } = block.shape;
   return block.product({ name: "y", depth: inner, columns, ...operands }) +

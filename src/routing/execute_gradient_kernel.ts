@@ -23,6 +23,8 @@ import type { AdapterTraits } from "../core/kernel.ts";
 import type { Aval } from "../core/shape.ts";
 import { textureLine, type TextureMatrix, textureMatrix } from "../ops/texture_matrix.ts";
 import { registerTile, SHARED_COLUMNS, sharedTile, sharedTileMemory } from "../ops/tile.ts";
+import { forEachRow } from "../ops/tile_store.ts";
+import { findTile } from "./execute_gradient_tiles.ts";
 import { repaysTextures } from "./execute_textures.ts";
 
 /** One operand: some columns of a matrix that has a row for each token, assignment or row of the plan. */
@@ -78,6 +80,7 @@ export function gradientTextures(
 }
 
 const LANES = 8;
+
 const PLAN_INPUTS: readonly Operand[] = [
   { name: "expertOffsets", kind: "u32" },
   { name: "rowToken", kind: "u32" },
@@ -112,43 +115,46 @@ export function matrixGradientKernel(gradient: MatrixGradient, variant: Variant)
   const columns = n > 64 ? 4 : n > 32 ? 2 : 1;
   const wide = isSoftware ? columns * 4 * LANES : SHARED_COLUMNS;
   const [tilesM, tilesN] = [ceilDiv(m, rows), ceilDiv(n, wide)];
-  const grid = linearGrid(tilesM * tilesN * experts * parts, "tile");
+  const tiles = tilesM * tilesN;
+  const grid = linearGrid(tiles * experts * parts, "group");
   const range = parts === 1
     ? "let first = begin;\nlet last = until;\n"
     : `let share = (until - begin + ${parts - 1}u) / ${parts}u;\n` +
       `let first = min(begin + part * share, until);\nlet last = min(first + share, until);\n`;
-  const open = `${grid.text}let m0 = (tile % ${tilesM}u) * ${rows}u;\n` +
-    `let n0 = (tile / ${tilesM}u % ${tilesN}u) * ${wide}u${isSoftware ? " + lane * 4u" : ""};\n` +
-    `let expert = tile / ${tilesM * tilesN}u % ${experts}u;\nlet part = tile / ${tilesM * tilesN * experts}u;\n` +
+  const open = `${grid.text}${findTile(experts, tiles, isSoftware)}let part = group / ${tiles * experts}u;\n` +
+    `let m0 = (tile % ${tilesM}u) * ${rows}u;\n` +
+    `let n0 = (tile / ${tilesM}u) * ${wide}u${isSoftware ? " + lane * 4u" : ""};\n` +
     `let result = (part * ${experts}u + expert) * ${m * n}u;\n` +
     `let begin = ldu2(expert);\nlet until = ldu2(expert + 1u);\n${range}`;
-  const store = (row: string, column: string, value: string) => storeTile(m, n, row, column, value);
+  const store = (row: string, columnOf: (c: number) => string, values: readonly string[]) =>
+    `if (${row} < ${m}u) {\n` +
+    values.map((value, c) => storeFour(`result + (${row}) * ${n}u`, columnOf(c), n, value)).join("") + "}\n";
   const body = isSoftware
     ? (gradient.textures
       ? textureProduct(left, right, rows, columns, gradient.textures)
       : softwareProduct(left, right, rows, columns)) +
-      times(rows, (r) => times(columns, (c) => store(`m0 + ${r}u`, `(n0 + ${c * 4 * LANES}u)`, `g_${r}_${c}`)))
+      forEachRow(
+        { name: "g", rows, columns, unrolled: false },
+        (row, values) => store(`m0 + ${row}`, (c) => `(n0 + ${c * 4 * LANES}u)`, values),
+      )
     : hardwareProduct(left, right) +
-      times(4, (r) => store(`m0 + (lane / 16u) * 4u + ${r}u`, "(n0 + (lane % 16u) * 4u)", `g_${r}`));
+      times(4, (r) => store(`m0 + (lane / 16u) * 4u + ${r}u`, () => "(n0 + (lane % 16u) * 4u)", [`g_${r}`]));
   return {
     inputs: [{ name: "left", kind: "f32" }, { name: "right", kind: "f32" }, ...PLAN_INPUTS],
     outputs: [{ name: "gradient", kind: "f32" }],
-    preludes: isSoftware ? "" : sharedTileMemory(4),
+    preludes: !isSoftware ? sharedTileMemory(4) : gradient.textures ? TEXELS : "",
     body: open + body,
     workgroupSize: [isSoftware ? LANES : 256, 1, 1],
     workgroups: grid.workgroups,
   };
 }
 
-/** Stores four columns of the result, those outside left out. */
-function storeTile(m: number, n: number, row: string, column: string, value: string): string {
-  const at = `result + (${row}) * ${n}u + ${column}`;
-  const stores = n % 4 === 0
-    ? `if (${column} < ${n}u) { st0v(${at}, ${value}); }\n`
-    : COMPONENTS.map((part, j) => `if (${column} + ${j}u < ${n}u) { st0(${at} + ${j}u, ${value}.${part}); }\n`).join(
-      "",
-    );
-  return `if (${row} < ${m}u) {\n${stores}}\n`;
+/** Stores four columns of a row that has `width`, those outside left out. */
+function storeFour(start: string, column: string, width: number, value: string): string {
+  if (width % 4 === 0) return `if (${column} < ${width}u) { st0v(${start} + ${column}, ${value}); }\n`;
+  return COMPONENTS.map((part, j) =>
+    `if (${column} + ${j}u < ${width}u) { st0(${start} + ${column} + ${j}u, ${value}.${part}); }\n`
+  ).join("");
 }
 
 /** A register tile for each lane; rows and columns past the end read clamped. */
@@ -178,7 +184,10 @@ function softwareProduct(left: ExpertRows, right: ExpertRows, rows: number, colu
     });
 }
 
-/** The same with operands in textures, whose lines are rows; reads past their ends are harmless. */
+/**
+ * The same with operands in textures, whose lines are rows. Every iteration fetches all accumulators and puts them back, so
+ * it takes four rows; those past the end count as zeros.
+ */
 function textureProduct(
   left: ExpertRows,
   right: ExpertRows,
@@ -196,12 +205,29 @@ function textureProduct(
     columns,
     start: "first",
     end: "last",
-    step: 1,
-    prepare: (row) => start("left", textures.left, left, row) + start("right", textures.right, right, row),
-    a: { load: "tx0", along: "tile", index: (r) => `leftStart + (m0 >> 2u) + ${r / 4}u, leftLine` },
-    b: { load: "tx1", along: "tile", index: (j) => `rightStart + (n0 >> 2u) + ${(j >> 2) * LANES}u, rightLine` },
+    step: 4,
+    isNonEmpty: true,
+    prepare: (row, i) =>
+      `let inside${i} = ${row} < last;\nlet row${i} = min(${row}, last - 1u);\n` +
+      start(`left${i}`, textures.left, left, `row${i}`) + start(`right${i}`, textures.right, right, `row${i}`),
+    a: {
+      load: "leftTexel",
+      along: "tile",
+      index: (r, _, i) => `left${i}Start + (m0 >> 2u) + ${r / 4}u, left${i}Line, inside${i}`,
+    },
+    b: {
+      load: "rightTexel",
+      along: "tile",
+      index: (j, _, i) => `right${i}Start + (n0 >> 2u) + ${(j >> 2) * LANES}u, right${i}Line, inside${i}`,
+    },
   });
 }
+
+/** Texels of the operands, zeros outside of the rows. */
+const TEXELS = [["left", 0], ["right", 1]].map(([name, texture]) =>
+  `fn ${name}Texelv(x: u32, y: u32, inside: bool) -> vec4<f32> {\n` +
+  `return select(vec4<f32>(), tx${texture}v(x, y), inside);\n}\n`
+).join("");
 
 function hardwareProduct(left: ExpertRows, right: ExpertRows): string {
   const place = (side: ExpertRows, row: string, column: string) =>
@@ -234,7 +260,7 @@ export function biasGradientKernel(experts: number, right: ExpertRows, scale: "n
     outputs: [{ name: "gradient", kind: "f32" }],
     preludes: "",
     body:
-      `${grid.text}let expert = tile / ${tiles}u;\nlet column = (tile % ${tiles}u * ${LANES}u + lane) * ${unit}u;\n` +
+      `${grid.text}let expert = tile % ${experts}u;\nlet column = (tile / ${experts}u * ${LANES}u + lane) * ${unit}u;\n` +
       `if (column >= ${n}u) { return; }\nlet last = ldu2(expert + 1u);\nvar sum = ${zero};\n` +
       `for (var row = ldu2(expert); row < last; row++) {\n` +
       `sum += ${factor}ld0${suffix}(${matrixRow(right, "row")} * ${right.stride}u + ${right.offset}u + column);\n}\n` +

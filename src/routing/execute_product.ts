@@ -34,7 +34,7 @@ export interface BlockRow {
   readonly token: string;
   /** Its assignment; in assigned and weighted kernels only. */
   readonly assign: string;
-  /** Its weight; in weighted kernels only. */
+  /** Its weight; in weighted kernels, where results are stored. */
   readonly weight: string;
 }
 
@@ -108,6 +108,7 @@ export function registerProduct(
     a: a.operand,
     b: b.operand,
     accumulate: true,
+    isNonEmpty: true,
   });
   const text = a.text + b.text;
   const declare = accumulate

@@ -10,10 +10,14 @@
  *
  * @module
  */
+import type { AdapterTraits } from "../core/kernel.ts";
+import type { Shape } from "../core/shape.ts";
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
+import { type TextureMatrix, textureMatrix } from "../ops/texture_matrix.ts";
 import { type BlockShape, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
-import type { Columns } from "./execute_product.ts";
+import type { BlockRow, Columns } from "./execute_product.ts";
 import { clearRow } from "./execute_forward_kernel.ts";
+import { expertMatrices, repaysTextures } from "./execute_textures.ts";
 
 /** Static sizes of a product of rows with experts' matrices. */
 export interface SegmentShape extends BlockShape {
@@ -21,6 +25,14 @@ export interface SegmentShape extends BlockShape {
   readonly width: number;
   /** Length of the sums. */
   readonly depth: number;
+}
+
+/** How the operands lie in textures. */
+export interface SegmentTextures {
+  /** What is multiplied, a line for each token or assignment. */
+  readonly rows: TextureMatrix;
+  /** The matrices as they are stored. */
+  readonly matrix: TextureMatrix;
 }
 
 /** Which of the two products it is. */
@@ -33,6 +45,8 @@ export interface SegmentProduct {
   readonly target: "token" | "assignment";
   /** Whether each result gets its expert's bias. */
   readonly bias: boolean;
+  /** Software adapters only: operands are read from textures 0 (rows) and 1 (matrices), not from their buffers. */
+  readonly textures?: SegmentTextures | null;
 }
 
 /** Operands by accessor number. */
@@ -56,6 +70,20 @@ export function segmentFits(shape: SegmentShape, variant: Variant): boolean {
   return blockOf(shape, variant).canRun([{ depth, width }]);
 }
 
+/** Decides whether a product reads its operands, rows [.., depth] and matrices as they are stored, from textures. */
+export function segmentTextures(
+  { assignments, experts, depth, width }: SegmentShape,
+  [rows, matrix]: readonly [Shape, Shape],
+  adapter: AdapterTraits,
+): SegmentTextures | null {
+  const isAligned = depth % 4 === 0 && width % 4 === 0;
+  if (!isAligned || !repaysTextures({ assignments, experts, width: depth, inner: width }, adapter)) return null;
+  const { textureSide } = adapter;
+  const rowLines = textureMatrix({ batch: 1, rows: rows[0]!, columns: depth }, textureSide);
+  const matrices = expertMatrices(matrix as readonly [number, number, number], textureSide);
+  return rowLines && matrices && { rows: rowLines, matrix: matrices };
+}
+
 /** Generates the kernel. */
 export function segmentKernel(shape: SegmentShape, product: SegmentProduct): KernelText {
   const { variant, pass, target } = product;
@@ -73,18 +101,27 @@ export function segmentKernel(shape: SegmentShape, product: SegmentProduct): Ker
 }
 
 /** One tile of columns. */
-function tile(block: ExpertBlock<SegmentShape>, columns: Columns, { pass, target, bias }: SegmentProduct): string {
+function tile(
+  block: ExpertBlock<SegmentShape>,
+  columns: Columns,
+  { pass, target, bias, textures }: SegmentProduct,
+): string {
   const { depth, width } = block.shape;
+  const layout = pass === "forward" ? "N" : "T";
+  const line = ({ token, assign }: BlockRow) => pass === "forward" ? token : assign;
   return block.product({
     name: "y",
     depth,
     columns,
-    rows: {
-      load: "ld0",
-      width: depth,
-      at: ({ token, assign }) => `${pass === "forward" ? token : assign} * ${depth}u`,
-    },
-    matrix: { load: "ld1", layout: pass === "forward" ? "N" : "T" },
+    ...(textures
+      ? {
+        rows: { load: "tx0", texture: textures.rows, offset: 0, line },
+        matrix: { load: "tx1", layout, texture: textures.matrix },
+      }
+      : {
+        rows: { load: "ld0", width: depth, at: (row) => `${line(row)} * ${depth}u` },
+        matrix: { load: "ld1", layout },
+      }),
   }) + block.eachOutput("y", columns, (row, column, value) => {
     const sum = bias ? `${value} + ${block.get("ld2", `expert * ${width}u`, column, columns)}` : value;
     return block.put("st0", `${target === "token" ? row.token : row.assign} * ${width}u`, column, columns, sum);

@@ -10,6 +10,7 @@ import type { KernelContext, Operand } from "../core/kernel.ts";
 import { definePrimitive, type Primitive } from "../core/primitive.ts";
 import { apply, type Tensor } from "../core/tensor.ts";
 import { dispatchKernelText, variantOf } from "../ops/kernel_text.ts";
+import { textureOf } from "../ops/texture_matrix.ts";
 import { expertBiasGradientPrimitive, expertMatrixGradientPrimitive } from "./execute_backward.ts";
 import { dispatchCombine } from "./execute_combine.ts";
 import type { ExpertRows } from "./execute_gradient_kernel.ts";
@@ -20,6 +21,7 @@ import {
   segmentKernel,
   type SegmentProduct,
   type SegmentShape,
+  segmentTextures,
 } from "./segment_kernel.ts";
 
 /** Operands by name, all floats f32; a primitive's list has them in this order, without those that are missing. */
@@ -90,9 +92,14 @@ function dispatchProduct(
   const shape = shapeOf(operands, product.pass);
   const { assignments, experts, depth, width } = shape;
   const label = `segments ${product.pass} ${assignments} rows, ${experts} x ${depth}x${width}`;
-  const text = segmentKernel(shape, { ...product, variant: variantOf(kernel.adapter) });
+  const { rows, matrix } = operands;
+  const layouts = segmentTextures(shape, [rows.shape, matrix.shape], kernel.adapter);
+  const textures = layouts === null
+    ? []
+    : [textureOf(kernel, rows, layouts.rows), textureOf(kernel, matrix, layouts.matrix)];
+  const text = segmentKernel(shape, { ...product, variant: variantOf(kernel.adapter), textures: layouts });
   const byName: Readonly<Record<string, Operand | undefined>> = { ...operands };
-  dispatchKernelText(kernel, label, text, SEGMENT_INPUTS.map((name) => byName[name] ?? null), [out]);
+  dispatchKernelText(kernel, label, text, SEGMENT_INPUTS.map((name) => byName[name] ?? null), [out], textures);
 }
 
 /** The product of each assignment's token with its expert's matrix: operands as named -> [A, O]. */

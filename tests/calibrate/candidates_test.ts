@@ -8,7 +8,7 @@ import type { AdapterTraits, KernelTuning, WorkClass } from "../../src/core/kern
 import { realize } from "../../src/core/realize.ts";
 import { currentRuntime } from "../../src/core/runtime.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
-import type { GpuRuntime } from "../../src/gpu/device.ts";
+import type { GpuRuntime } from "../../src/gpu/device_runtime.ts";
 import { key, matmul, uniform } from "../../src/ops/mod.ts";
 import { compile, f32, HARDWARE, SOFTWARE } from "../gpu/support/compile.ts";
 import { assertClose, gpuTest, withOracle } from "../support/check_primitive.ts";
@@ -71,7 +71,7 @@ for (const [adapterClass, traits] of CLASSES) {
           for (const [choice, tuning] of choicesOf(traits).entries()) {
             // One layout a size for each choice, because each takes long to compile; another one at the next size.
             if ((choice + turn) % LAYOUTS.length !== number) continue;
-            const compiled = compileWork(runtime, outputs, tuning);
+            const compiled = compileWork(runtime, outputs, { tuning });
             if (seen.has(compiled.text)) continue;
             seen.add(compiled.text);
             const found = await resultsOf(runtime, outputs, compiled);
@@ -127,7 +127,7 @@ gpuTest(
       if (question.kind !== "threshold") throw new Error("unreachable");
       const outputs = question.probes[0]!.prepare();
       const [buffers, textures] = [Infinity, 0].map((expertTextureWork) =>
-        compileWork(runtime, outputs, { expertTextureWork })
+        compileWork(runtime, outputs, { tuning: { expertTextureWork } })
       );
       assertNotEquals(buffers!.text, textures!.text);
       const [expected, found] = [

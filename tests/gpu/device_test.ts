@@ -3,7 +3,8 @@ import { AdapterError, CompileError, ConfigError, DeviceLostError } from "../../
 import { jit } from "../../src/core/jit.ts";
 import { currentRuntime, installRuntime } from "../../src/core/runtime.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
-import { type GpuRuntime, init, memory, settle } from "../../src/gpu/device.ts";
+import { init, memory, settle } from "../../src/gpu/device.ts";
+import type { GpuRuntime } from "../../src/gpu/device_runtime.ts";
 import { add, mul, ones, tensor } from "../../src/ops/mod.ts";
 import { gpuTest } from "../support/runtimes.ts";
 import { dedent, withoutLines } from "./support/messages.ts";

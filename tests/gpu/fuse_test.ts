@@ -177,6 +177,26 @@ Deno.test("an Adam update in place is one kernel on adapters with 8 buffers: wha
   assertEquals(counts.flat().every((count) => count <= 8), true, String(counts));
 });
 
+Deno.test("an optimizer's moments are not appended to a product on software adapters, a single update is", () => {
+  const adam = (x: Tensor, dy: Tensor, w: Tensor, first: Tensor, second: Tensor) =>
+    adamUpdate(w, matmul(x, dy, { transposeA: true }), first, second);
+  const sgd = (x: Tensor, dy: Tensor, w: Tensor) => sub(w, mul(matmul(x, dy, { transposeA: true }), 0.1));
+  const [x, dy, w] = [f32(16, 32), f32(16, 64), f32(32, 64)];
+  for (const [adapter, dispatches] of [[SOFTWARE, 2], [HARDWARE, 1]] as const) {
+    const program = compile(adam as Case["run"], [x, dy, w, w, w], { adapter, donate: [2, 3, 4] });
+    assertEquals(program.dispatches.length, dispatches, `${adapter.name}\n${program}`);
+    assertEquals(compile(sgd as Case["run"], [x, dy, w], { adapter, donate: [2] }).dispatches.length, 1);
+  }
+  // What has a kernel of its own works in place: it binds the moments and the weights once.
+  const update = compile(adam as Case["run"], [x, dy, w, w, w], { donate: [2, 3, 4] }).dispatches[1]!;
+  assertEquals(update.bindings.map(({ access }) => access).toSorted(), [
+    "read",
+    "read_write",
+    "read_write",
+    "read_write",
+  ]);
+});
+
 Deno.test("small updates that have nothing to do with each other share a kernel, large ones do not", () => {
   const scale = (...x: Tensor[]) => x.map((x) => mul(x, 2));
   const dispatches = (n: number) => compile(scale as Case["run"], [f32(n), f32(n), f32(n)]).dispatches.length;

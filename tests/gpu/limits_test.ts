@@ -3,7 +3,7 @@ import { OutOfMemoryError } from "../../src/core/errors.ts";
 import { jit } from "../../src/core/jit.ts";
 import { currentRuntime, installRuntime } from "../../src/core/runtime.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
-import type { GpuRuntime } from "../../src/gpu/device.ts";
+import type { GpuRuntime } from "../../src/gpu/device_runtime.ts";
 import { add, arange, broadcastTo, concat, mul, reshape, slice, sum, tensor } from "../../src/ops/mod.ts";
 import { gpuTest } from "../support/runtimes.ts";
 import { startRuntime } from "./support/fuzz_runtimes.ts";

@@ -5,7 +5,7 @@ import { jit } from "../../src/core/jit.ts";
 import { realizeTree } from "../../src/core/realize.ts";
 import { currentRuntime } from "../../src/core/runtime.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
-import type { GpuRuntime } from "../../src/gpu/device.ts";
+import type { GpuRuntime } from "../../src/gpu/device_runtime.ts";
 import { profile } from "../../src/gpu/profile.ts";
 import { add, matmul, mul, ones, sin, softmax, sub, sum, tensor } from "../../src/ops/mod.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";

@@ -8,7 +8,7 @@ import { assertEquals } from "@std/assert";
 import { jit } from "../../src/core/jit.ts";
 import { read } from "../../src/core/realize.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
-import { layoutOf } from "../../src/gpu/lower_row.ts";
+import { layoutOf } from "../../src/gpu/row_layout.ts";
 import { max, mean, min, softmax, square, sub, sum, tensor } from "../../src/ops/mod.ts";
 import { gpuTest } from "../support/runtimes.ts";
 import { assertClose, toleranceFor } from "../support/tolerance.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { currentRuntime } from "../../src/core/runtime.ts";
-import type { GpuRuntime } from "../../src/gpu/device.ts";
+import type { GpuRuntime } from "../../src/gpu/device_runtime.ts";
 import { Pipelines } from "../../src/gpu/pipelines.ts";
 import { DryRuns, type KernelSource, SideCompiler } from "../../src/gpu/side_compiler.ts";
 import { add, tensor } from "../../src/ops/mod.ts";

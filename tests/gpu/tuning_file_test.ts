@@ -67,10 +67,10 @@ Deno.test("tuningFileName() is readable and differs where any part of the key do
 Deno.test("tuningFolder() follows the option, then the variable, then the system's custom", () => {
   const folder = (os: string, variables: Record<string, string>, wanted?: string | boolean) =>
     tuningFolder(wanted, (name) => variables[name] ?? null, os);
-  const all = { HOME: "/home/me", XDG_CACHE_HOME: "/caches", LOCALAPPDATA: "C:\\Local" };
+  const all = { HOME: "/me", XDG_CACHE_HOME: "/caches", LOCALAPPDATA: "C:\\Local" };
   assertEquals(folder("linux", all), "/caches/switchyard");
-  assertEquals(folder("linux", { HOME: "/home/me" }), "/home/me/.cache/switchyard");
-  assertEquals(folder("darwin", all), "/home/me/Library/Caches/switchyard");
+  assertEquals(folder("linux", { HOME: "/me" }), "/me/.cache/switchyard");
+  assertEquals(folder("darwin", all), "/me/Library/Caches/switchyard");
   assertEquals(folder("windows", all), "C:\\Local/switchyard");
   assertEquals(folder("linux", {}), null);
   assertEquals(folder("linux", { ...all, SWITCHYARD_CALIBRATION: "/mine" }, true), "/mine");

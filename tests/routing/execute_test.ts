@@ -70,6 +70,13 @@ const CASES: Readonly<Record<string, ExpertCase>> = {
     inner: 68,
     biases: ["downBias"],
   },
+  "k = 2, half to the first of four, widths for copies": {
+    choices: Array.from({ length: 72 }, (_, token) => [0, token % 3 + 1]),
+    experts: 4,
+    width: 64,
+    inner: 128,
+    activation: "silu",
+  },
   "k = 4 of 64, most experts empty": {
     choices: randomChoices({ tokens: 6, k: 4, experts: 64 }),
     experts: 64,
@@ -167,7 +174,10 @@ const KERNEL_CASES = [
   "k = 1, all to one of eight",
   "k = 2 with dropped choices, gated",
   "k = 2, rows no multiple of a block, one bias of two",
+  "k = 2, half to the first of four, widths for copies",
+  "k = 4 of 8, one token",
   "k = 2 of 3000, of low rank",
+  "nobody routed",
   "different numbers of experts",
   "inner rows too many for workgroup memory",
 ];
@@ -190,14 +200,21 @@ gpuTest("execute() has right kernels with operands in textures, forward and back
   }
 });
 
+gpuTest("execute() has right kernels with wide tiles", async () => {
+  for (const name of ["k = 2 with dropped choices, gated", "k = 2, rows no multiple of a block, one bias of two"]) {
+    const deviation = { tuning: { expertWideWork: 0 } };
+    await withAdapterClass("software with textures", () => expectLikeOracle(name, CASES[name]!), deviation);
+  }
+});
+
 gpuTest("execute() fills each texture once for its forward and backward pass", async () => {
   await withAdapterClass("software with textures", async () => {
     const one = CASES["k = 2 with dropped choices, gated"]!;
     const { hidden, weight, params } = caseTensors(one, drawValues(one));
     const step = jit(grad((own: ExpertParams, x: Tensor) => sum(run(one, { hidden: x, weight, params: own }))));
     const printed = String(await step.program(params, hidden));
-    // Tokens, the cotangent of the result, and three matrices; inner rows are written where they are read later.
-    assertEquals(printed.match(/ to texture /g)?.length, 5, printed);
+    // Tokens, the cotangent of the result, three matrices, inner rows, and of those the cotangent and the weighted ones.
+    assertEquals(printed.match(/ to texture /g)?.length, 8, printed);
   });
 });
 
@@ -292,6 +309,17 @@ gpuTest("execute() is one dispatch where each token has one expert, and adds one
   }
 });
 
+gpuTest("execute() keeps nothing where there is no backward pass", async () => {
+  const one = CASES["k = 1, relu, all biases"]!;
+  const { hidden, weight, params } = caseTensors(one, drawValues(one));
+  for (const adapterClass of TEXTURE_CLASSES) {
+    await withAdapterClass(adapterClass, async () => {
+      const printed = String(await jit((x: Tensor) => run(one, { hidden: x, weight, params })).program(hidden));
+      assert(printed.includes("experts") && !printed.includes("f32[40, 32]"), printed);
+    });
+  }
+});
+
 gpuTest("execute() computes no gradient that nobody asked for", async () => {
   const one = CASES["k = 1, relu, all biases"]!;
   const { hidden, weight, params } = caseTensors(one, drawValues(one));
@@ -301,7 +329,7 @@ gpuTest("execute() computes no gradient that nobody asked for", async () => {
   assert(!printed.includes("experts gradient") && !printed.includes("bias gradient"), printed);
 });
 
-gpuTest("execute() takes half precision in and gives it back", async () => {
+gpuTest("execute() takes half precision in and gives it back, for every class of adapters", async () => {
   const one = CASES["k = 2, rows no multiple of a block, one bias of two"]!;
   const half = (x: Tensor) => cast(x, "bf16");
   async function inHalf() {
@@ -318,9 +346,11 @@ gpuTest("execute() takes half precision in and gives it back", async () => {
     return await read({ dHidden, ...dParams } as Record<string, Tensor>);
   }
   const expected = await withOracle(inHalf);
-  const found = await inHalf();
-  for (const [key, values] of Object.entries(expected)) {
-    assertClose(found[key]!, values, { relative: 2e-2, absolute: 2e-2 }, key);
+  for (const adapterClass of TEXTURE_CLASSES) {
+    const found = await withAdapterClass(adapterClass, inHalf);
+    for (const [key, values] of Object.entries(expected)) {
+      assertClose(found[key]!, values, { relative: 2e-2, absolute: 2e-2 }, `${adapterClass}: ${key}`);
+    }
   }
 });
 

@@ -147,6 +147,18 @@ async function checkAssignments(): Promise<void> {
   assertEquals(all.counts, [2, 2, 2]);
 }
 
+gpuTest("planFromTopK() takes three dispatches at most", async () => {
+  for (const [tokens, experts, k] of [[512, 8, 1], [2048, 8, 1], [2048, 8, 2], [4096, 64, 8]] as const) {
+    const plan = jit((ids: Tensor, weights: Tensor) => {
+      const { stats: _stats, ...rest } = planFromTopK({ experts, indices: ids, weights });
+      return rest;
+    });
+    const printed = String(await plan.program(zeros([tokens, k], { dtype: "u32" }), zeros([tokens, k])));
+    const dispatches = Number(/: (\d+) dispatches/.exec(printed)?.[1]);
+    assert(dispatches <= 3, printed);
+  }
+});
+
 oracleTest("planFromAssignments() plans for tokens with different numbers of experts", checkAssignments);
 gpuTest("planFromAssignments() plans for tokens with different numbers of experts", checkAssignments);
 

@@ -17,7 +17,7 @@ import { checkOp } from "../support/check_primitive.ts";
 import { randomSource } from "../support/random.ts";
 import { gpuTest, oracleTest, withOracle } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
-import { ADAPTER_CLASSES, withAdapterClass } from "../support/variants.ts";
+import { TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
 
 const F32 = { relative: 1e-5, absolute: 1e-5 };
 
@@ -165,7 +165,7 @@ async function resultAndGradients(product: Product): Promise<Readonly<Record<str
   return await read({ out, ...gradients } as Record<string, Tensor>);
 }
 
-for (const adapterClass of ADAPTER_CLASSES) {
+for (const adapterClass of TEXTURE_CLASSES) {
   gpuTest(`executeSegments() has right ${adapterClass} kernels, forward and backward`, async () => {
     for (const [name, product] of Object.entries(PRODUCTS)) {
       const expected = await withOracle(() => resultAndGradients(product));

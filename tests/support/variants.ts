@@ -4,8 +4,9 @@
  *
  * @module
  */
+import type { KernelTuning } from "../../src/core/kernel.ts";
 import { installRuntime, type Runtime } from "../../src/core/runtime.ts";
-import { webGpuRuntime } from "../../src/gpu/device.ts";
+import { webGpuRuntime } from "../../src/gpu/device_runtime.ts";
 
 /** The classes of adapters kernels are laid out for. */
 export type AdapterClass = "software" | "software with textures" | "hardware";
@@ -18,7 +19,10 @@ export const TEXTURE_CLASSES: readonly AdapterClass[] = ["software", "software w
 
 const runtimes = new Map<string, Promise<Runtime>>();
 
-async function start(adapterClass: AdapterClass, textureSide: number | undefined): Promise<Runtime> {
+async function start(
+  adapterClass: AdapterClass,
+  { textureSide, tuning }: AdapterDeviation,
+): Promise<Runtime> {
   const adapter = (await navigator.gpu.requestAdapter())!;
   const { maxStorageBuffersPerShaderStage, maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
   const device = await adapter.requestDevice({
@@ -36,7 +40,7 @@ async function start(adapterClass: AdapterClass, textureSide: number | undefined
     ...(adapterClass === "software with textures"
       ? {
         textureSide: textureSide ?? device.limits.maxTextureDimension2D,
-        tuning: { textureWork: 0, expertTextureWork: 0 },
+        tuning: { textureWork: 0, expertTextureWork: 0, ...tuning },
       }
       : { textureSide: 0 }),
   });
@@ -46,16 +50,18 @@ async function start(adapterClass: AdapterClass, textureSide: number | undefined
 export interface AdapterDeviation {
   /** Largest side of a texture, for values that do not fit into one stripe; the adapter's own by default. */
   readonly textureSide?: number;
+  /** Further choices between kernels, of classes that use textures. */
+  readonly tuning?: KernelTuning;
 }
 
 /** Runs a function with kernels laid out for a class of adapters, and puts the runtime back that was there. */
 export async function withAdapterClass<T>(
   adapterClass: AdapterClass,
   run: () => T | Promise<T>,
-  { textureSide }: AdapterDeviation = {},
+  deviation: AdapterDeviation = {},
 ): Promise<T> {
-  const key = `${adapterClass} ${textureSide}`;
-  if (!runtimes.has(key)) runtimes.set(key, start(adapterClass, textureSide));
+  const key = `${adapterClass} ${JSON.stringify(deviation)}`;
+  if (!runtimes.has(key)) runtimes.set(key, start(adapterClass, deviation));
   const previous = installRuntime(await runtimes.get(key)!);
   try {
     return await run();

@@ -7,7 +7,7 @@
 import type { AdapterTraits } from "../../../src/core/kernel.ts";
 import type { Runtime } from "../../../src/core/runtime.ts";
 import { FUSION_STEPS, type FusionChoice } from "../../../src/gpu/anchors.ts";
-import { webGpuRuntime } from "../../../src/gpu/device.ts";
+import { webGpuRuntime } from "../../../src/gpu/device_runtime.ts";
 import type { AdapterClass } from "../../support/variants.ts";
 import type { FuzzRuntimes } from "./fuzz_check.ts";
 

@@ -3,7 +3,9 @@
  *
  * @module
  */
+import { sizeBuffers } from "../../../src/gpu/bind.ts";
 import type { Program } from "../../../src/gpu/program.ts";
+import { sizesIn } from "../../../src/gpu/share.ts";
 
 /** Everything wrong with a program's buffers and kernels, as sentences; none for a good one without empty values. */
 export function programProblems(program: Program, maxBuffers: number): string[] {
@@ -11,9 +13,10 @@ export function programProblems(program: Program, maxBuffers: number): string[] 
     ...overlaps(program, "buffers"),
     ...overlaps(program, "textures"),
     ...unwrittenReads(program),
-    ...program.dispatches.flatMap(({ bindings, label }) =>
-      bindings.length > maxBuffers ? [`${label} binds ${bindings.length} buffers, more than ${maxBuffers}`] : []
-    ),
+    ...program.dispatches.flatMap(({ bindings, label }) => {
+      const { length } = bindings.filter(({ buffer }) => sizesIn(buffer) === null);
+      return length > maxBuffers ? [`${label} binds ${length} buffers, more than ${maxBuffers}`] : [];
+    }),
     ...doubleUses(program),
     ...program.dispatches.flatMap(({ wgsl, label }) =>
       isGenerated(wgsl) && loopDepth(wgsl) > 1 ? [`${label} has a loop inside a loop`] : []
@@ -51,8 +54,10 @@ function overlaps(program: Program, kind: "buffers" | "textures"): string[] {
   );
 }
 
-function unwrittenReads({ arguments: args, dispatches, results }: Program): string[] {
-  const written = new Set(args);
+function unwrittenReads(program: Program): string[] {
+  const { arguments: args, dispatches, results } = program;
+  // Sizes of kernels that share a text are written when the program is made.
+  const written = new Set([...args, ...sizeBuffers(program)]);
   const problems = dispatches.flatMap(({ bindings, label }) => {
     const unknown = bindings.filter(({ access, buffer }) => access === "read" && !written.has(buffer));
     for (const { access, buffer } of bindings) if (access === "read_write") written.add(buffer);

@@ -10,10 +10,10 @@ import { ShapeError } from "../core/errors.ts";
 import type { Key } from "../core/key.ts";
 import { formatAval } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
-import { cachedAttention, causalAttention } from "../ops/attention.ts";
+import { cachedAttention } from "../ops/attention.ts";
+import { partsOf, rotaryAttention } from "../ops/attention_rotary.ts";
 import { cast } from "../ops/cast.ts";
 import { equal } from "../ops/compare.ts";
-import { splitAxis } from "../ops/concat.ts";
 import { arange } from "../ops/creation.ts";
 import { expectOptions, positive, positiveCount } from "../ops/options.ts";
 import { split } from "../ops/random.ts";
@@ -23,7 +23,7 @@ import { reshape, swapAxes, unsqueeze } from "../ops/view.ts";
 import type { Layer } from "./layer.ts";
 import { linear, type LinearParams } from "./linear.ts";
 import { flag, nonNegative } from "./options.ts";
-import { rotary } from "./rotary.ts";
+import { rotary, rotaryTables } from "./rotary.ts";
 
 /** Options of {@linkcode causalSelfAttention}. */
 export interface CausalSelfAttentionOptions {
@@ -89,11 +89,6 @@ interface Heads {
   readonly values: Tensor;
 }
 
-/** The layer's result, and the keys and values [..., S, H, C] behind it. */
-interface Attended extends Omit<Heads, "queries"> {
-  readonly hidden: Tensor;
-}
-
 function expectRoom(x: Tensor, room: number): void {
   if (x.shape.length === 3 && x.shape[1]! <= room) return;
   throw new ShapeError("shape/cache", {
@@ -156,12 +151,14 @@ export function causalSelfAttention(options: CausalSelfAttentionOptions): Causal
   const qkvLayer = linear({ inputs: width, outputs: 3 * inner, bias, scale });
   const outputLayer = linear({ inputs: inner, outputs: width, bias, scale: outputScale });
 
-  /** Queries, keys and values of [..., S, D]; the first two rotated. */
-  function project(params: CausalSelfAttentionParams, x: Tensor, positions: Tensor): Heads {
-    const joined = qkvLayer.apply(params.qkv, x); // [..., S, 3·H·C]
-    const [queries, keys, values] = splitAxis(joined, -1, 3).map((part) =>
-      reshape(part, [...x.shape.slice(0, -1), heads, headWidth])
-    ) as [Tensor, Tensor, Tensor];
+  /** Queries, keys and values of [..., S, D] beside each other: [..., S, 3, H, C]. */
+  function project(params: CausalSelfAttentionParams, x: Tensor): Tensor {
+    return reshape(qkvLayer.apply(params.qkv, x), [...x.shape.slice(0, -1), 3, heads, headWidth]);
+  }
+
+  /** The same taken apart, the first two rotated. */
+  function rotated(joint: Tensor, positions: Tensor): Heads {
+    const [queries, keys, values] = partsOf(joint);
     return {
       queries: rotary(queries, positions, { base: rotaryBase }),
       keys: rotary(keys, positions, { base: rotaryBase }),
@@ -169,11 +166,10 @@ export function causalSelfAttention(options: CausalSelfAttentionOptions): Causal
     };
   }
 
-  function attend(params: CausalSelfAttentionParams, x: Tensor): Attended {
-    const { queries, keys, values } = project(params, x, arange(x.shape.at(-2)!));
-    const attended = causalAttention(queries, keys, values, { layout: "rowMajor" }); // [..., S, H, C]
-    const merged = reshape(attended, [...x.shape.slice(0, -1), inner]);
-    return { hidden: outputLayer.apply(params.output, merged), keys, values };
+  function attend(params: CausalSelfAttentionParams, joint: Tensor): Tensor {
+    const tables = rotaryTables(arange(joint.shape.at(-4)!), headWidth / 2, { base: rotaryBase });
+    const attended = rotaryAttention(joint, tables); // [..., S, H, C]
+    return outputLayer.apply(params.output, reshape(attended, [...joint.shape.slice(0, -3), inner]));
   }
 
   return {
@@ -182,17 +178,18 @@ export function causalSelfAttention(options: CausalSelfAttentionOptions): Causal
       const [qkvKey, outputKey] = split(key);
       return { qkv: qkvLayer.init(qkvKey), output: outputLayer.init(outputKey) };
     },
-    apply: (params: CausalSelfAttentionParams, x: Tensor): Tensor => attend(params, x).hidden,
+    apply: (params: CausalSelfAttentionParams, x: Tensor): Tensor => attend(params, project(params, x)),
     prefill(params: CausalSelfAttentionParams, x: Tensor, room: number): CachedOutput {
       expectRoom(x, room);
-      const { hidden, keys, values } = attend(params, x);
+      const joint = project(params, x);
+      const { keys, values } = rotated(joint, arange(x.shape[1]!));
       const free = [0, room - x.shape[1]!] as const;
       const [keptKeys, keptValues] = [keys, values].map((part) => pad(swapAxes(part, 1, 2), [0, 0, free, 0]));
-      return { hidden, cache: { keys: keptKeys!, values: keptValues! } }; // [B, H, M, C]
+      return { hidden: attend(params, joint), cache: { keys: keptKeys!, values: keptValues! } }; // [B, H, M, C]
     },
     decode(params: CausalSelfAttentionParams, x: Tensor, cache: AttentionCache, positions: Tensor): CachedOutput {
       const batch = x.shape[0]!;
-      const { queries, keys, values } = project(params, x, positions); // [B, H, C]
+      const { queries, keys, values } = rotated(project(params, x), positions); // [B, H, C]
       const place = iota([1, 1, cache.keys.shape[2]!, 1], "u32", 2);
       const isNew = equal(place, reshape(cast(positions, "u32"), [batch, 1, 1, 1])); // [B, 1, M, 1]
       const kept: AttentionCache = {

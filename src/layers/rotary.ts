@@ -8,13 +8,13 @@
  *
  * @module
  */
-import { castTo, fullLike, iota, reshapeTo, times } from "../core/arithmetic.ts";
+import { castTo, iota, times } from "../core/arithmetic.ts";
 import { ShapeError } from "../core/errors.ts";
 import { formatAval } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
-import { add, mul, sub } from "../ops/binary.ts";
+import { type AngleTables, turn } from "../ops/attention_rotary.ts";
+import { mul } from "../ops/binary.ts";
 import { cast } from "../ops/cast.ts";
-import { flip } from "../ops/slice.ts";
 import { cos, exp, sin } from "../ops/unary.ts";
 import { broadcastTo, unsqueeze } from "../ops/view.ts";
 
@@ -36,6 +36,18 @@ function anglesAt(positions: Tensor, half: number, base: number): Tensor {
   const phase = times(broadcastTo(unsqueeze(cast(positions, "u32"), -1), shape), broadcastTo(partsOfTurn, shape));
   // Read as i32, the second half of the turn is negative.
   return mul(castTo(castTo(phase, "i32"), "f32"), (2 * Math.PI) / TURN);
+}
+
+/**
+ * Cosines and sines by which channels turn at each position.
+ *
+ * @param positions Integers [..., S].
+ * @param half Pairs of channels.
+ * @returns Two tables [..., S, half].
+ */
+export function rotaryTables(positions: Tensor, half: number, { base = 10000 }: RotaryOptions = {}): AngleTables {
+  const angles = anglesAt(positions, half, base);
+  return { cos: cos(angles), sin: sin(angles) };
 }
 
 /**
@@ -72,11 +84,5 @@ export function rotary(x: Tensor, positions: Tensor, { base = 10000 }: RotaryOpt
       details: { x: x.shape, positions: positions.shape },
     });
   }
-  const half = channels / 2;
-  const angles = unsqueeze(anglesAt(positions, half, base), [-3, -2]); // [..., S, 1, 1, half]
-  const pairs = reshapeTo(castTo(x, "f32"), [...x.shape.slice(0, -1), 2, half]); // [..., S, H, 2, half]
-  // The first of a pair takes minus the second's share, the second plus the first's.
-  const sign = reshapeTo(sub(mul(iota([2], "f32", 0), 2), fullLike([2], "f32", 1)), [2, 1]);
-  const turned = add(mul(pairs, cos(angles)), mul(flip(pairs, { axis: -2 }), mul(sin(angles), sign)));
-  return castTo(reshapeTo(turned, x.shape), x.dtype);
+  return turn(x, rotaryTables(positions, channels / 2, { base }));
 }

@@ -14,7 +14,7 @@ import { apply, applyAll, type Tensor } from "../core/tensor.ts";
 import { pullback } from "../core/vjp.ts";
 import { spread } from "../core/vmap.ts";
 import { attentionFits, buildAttention, buildAttentionGrad } from "./attention_kernel.ts";
-import type { AttentionShape } from "./attention_walk.ts";
+import { type AttentionShape, isAligned } from "./attention_shape.ts";
 import { mul } from "./binary.ts";
 import { lessEqual } from "./compare.ts";
 import { matmul } from "./matmul.ts";
@@ -68,20 +68,21 @@ function expectOperands(q: Aval, k: Aval, v: Aval, layout: AttentionLayout): voi
   });
 }
 
-/** Sizes and strides of operands of a shape. */
+/** Sizes and places of operands of a shape. */
 function attentionShape(shape: Shape, { scale, layout }: AttentionAttrs): AttentionShape {
   const isRowMajor = layout === "rowMajor";
   const channels = shape.at(-1)!;
   const heads = isRowMajor ? shape.at(-2)! : 1;
   const length = shape.at(isRowMajor ? -3 : -2)!;
-  return {
-    batch: sizeOf(shape.slice(0, isRowMajor ? -3 : -2)),
-    heads,
-    length,
-    channels,
-    scale,
-    strides: { batch: length * heads * channels, head: channels, row: heads * channels },
+  const batch = sizeOf(shape.slice(0, isRowMajor ? -3 : -2));
+  const rows = {
+    start: 0,
+    batch: length * heads * channels,
+    head: channels,
+    row: heads * channels,
+    turned: false,
   };
+  return { batch, heads, length, channels, scale, operands: [rows, rows, rows], result: rows };
 }
 
 /** Shape of one number for each query: [..., S] or [..., H, S]. */
@@ -90,14 +91,15 @@ function rowShape(shape: Shape, layout: AttentionLayout): Shape {
   return [...shape.slice(0, -3), shape.at(-2)!, shape.at(-3)!];
 }
 
-/** The meaning in small ops: the result, and the logarithm of each query's sum. */
+/** The meaning in small ops: the result, and the logarithm of each query's sum. Computed in f32, rounded once. */
 function attendInSteps(operands: readonly Tensor[], { scale, layout }: AttentionAttrs): readonly [Tensor, Tensor] {
-  const [q, k, v] = operands.map((x) => layout === "rowMajor" ? swapHeads(x) : x) as [Tensor, Tensor, Tensor];
+  const wide = operands.map((x) => castTo(x, "f32"));
+  const [q, k, v] = wide.map((x) => layout === "rowMajor" ? swapHeads(x) : x) as [Tensor, Tensor, Tensor];
   const length = q.shape.at(-2)!;
   const visible = lessEqual(iota([length, length], "u32", 1), iota([length, length], "u32", 0));
   const mixed = mix(q, k, v, visible, scale);
   return [
-    layout === "rowMajor" ? swapHeads(mixed) : mixed,
+    castTo(layout === "rowMajor" ? swapHeads(mixed) : mixed, operands[0]!.dtype),
     logSumExp(visibleScores(q, k, visible, scale), { axis: -1 }),
   ];
 }
@@ -109,8 +111,8 @@ function swapHeads(x: Tensor): Tensor {
 }
 
 /**
- * Primitive behind {@linkcode causalAttention}: q, k, v f32 in a layout -> the result, and the logarithm of each query's
- * sum of exponentials, which only the backward reads.
+ * Primitive behind {@linkcode causalAttention}: q, k, v of one float type in a layout -> the result, and the logarithm of
+ * each query's sum of exponentials in f32, which only the backward reads.
  */
 export const causalAttentionPrimitive: Primitive = definePrimitive<AttentionAttrs>({
   name: "causalAttention",
@@ -125,6 +127,7 @@ export const causalAttentionPrimitive: Primitive = definePrimitive<AttentionAttr
     as: "kernel",
     build: (kernel, attrs) => buildAttention(kernel, attentionShape(kernel.inputs[0]!.shape, attrs)),
     accepts: ([q], attrs) => attentionFits(attentionShape(q!.shape, attrs)),
+    packs: ([q], attrs) => isAligned(attentionShape(q!.shape, attrs)),
   },
 });
 
@@ -147,6 +150,7 @@ export const causalAttentionGradPrimitive: Primitive = definePrimitive<Attention
     as: "kernel",
     build: (kernel, attrs) => buildAttentionGrad(kernel, attentionShape(kernel.inputs[0]!.shape, attrs)),
     accepts: ([q], attrs) => attentionFits(attentionShape(q!.shape, attrs)),
+    packs: ([q], attrs) => isAligned(attentionShape(q!.shape, attrs)),
   },
 });
 
@@ -196,8 +200,7 @@ export function causalAttention(q: Tensor, k: Tensor, v: Tensor, options: Causal
   const { scale = 1 / Math.sqrt(q.shape.at(-1) ?? 1), layout = "headMajor" } = options;
   expectOperands(q, k, v, layout);
   if (q.size === 0) return zerosLike(q);
-  const wide = [q, k, v].map((x) => castTo(x, "f32"));
-  return castTo(apply(causalAttentionPrimitive, wide, { scale, layout } satisfies AttentionAttrs), q.dtype);
+  return apply(causalAttentionPrimitive, [q, k, v], { scale, layout } satisfies AttentionAttrs);
 }
 
 /**

@@ -1,143 +1,143 @@
 /**
- * The frame that all kernels of causal attention share: a lane owns rows of one side and streams the rows of the other.
+ * What the kernels of causal attention share: a lane owns rows of one side, queries or keys, and streams those of the
+ * other. How lanes, rows and memory lie differs between adapters: `attention_lanes.ts` is for software,
+ * `attention_staged.ts` for hardware.
  *
  * Letters: B batches, H heads, S positions, C channels of a head. Queries, keys, values and their gradients are read and
  * written by strides, so heads may lie inside [B, S, H · C] and nothing is copied. Rows by head are [B, H, S].
- * software: 8 lanes that own several rows each; streamed rows come straight from storage, and each loaded component
- * serves all rows of the lane. hardware: 64 lanes, one row each; streamed rows are staged in workgroup memory.
  * Hazards: rows past the end read clamped and mask the store; what a row may not see is selected away, never computed
  * from a lowest value.
  *
  * @module
  */
-import { ceilDiv, COMPONENTS, type KernelText, linearGrid, type Operand, times, type Variant } from "./kernel_text.ts";
+import { type AttentionShape, isAligned, type RowPlace } from "./attention_shape.ts";
+import { ceilDiv, COMPONENTS, type KernelText, times } from "./kernel_text.ts";
+import { forEachRow } from "./tile_store.ts";
 
-/** Element distances of one operand: from one batch, head and row to the next. The channels of a head are adjacent. */
-export interface AttentionStrides {
-  /** From one batch to the next. */
-  readonly batch: number;
-  /** From one head to the next. */
-  readonly head: number;
-  /** From one position to the next. */
-  readonly row: number;
-}
-
-/** Sizes of an attention; all of them from 1 up. */
-export interface AttentionShape {
-  /** B. */
-  readonly batch: number;
-  /** H. */
-  readonly heads: number;
-  /** S. */
-  readonly length: number;
-  /** C. */
-  readonly channels: number;
-  /** Factor of the scores. */
-  readonly scale: number;
-  /** Strides of queries, keys, values and their gradients. */
-  readonly strides: AttentionStrides;
-}
-
-/** An operand streamed past the lanes: its name in the body and the accessor that loads it. */
+/** An operand streamed past the lanes: its name in the body and its number among the kernel's inputs. */
 export interface Streamed {
   /** Prefix of the WGSL names of its parts. */
   readonly name: string;
-  /** Accessor such as `ld1`. */
-  readonly load: string;
+  /** Number of the input. */
+  readonly input: number;
 }
 
 /** Which rows a lane owns; it streams those of the other side. */
 export type Side = "query" | "key";
 
-/** Workgroup memory every WebGPU adapter has. */
-const WORKGROUP_BYTES = 16384;
-/** Streamed rows staged at once, at most. */
-const MAX_STAGED = 32;
+/** What a kernel reads and writes, by the numbers of its accessors. */
+export interface AttentionAccess {
+  /** Which rows a lane owns. */
+  readonly side: Side;
+  /** Where the rows of inputs are; null for inputs that are no rows of channels. */
+  readonly inputs: readonly (RowPlace | null)[];
+  /** The same for outputs. */
+  readonly outputs: readonly (RowPlace | null)[];
+  /** Inputs with cosines and sines [S, C / 2] of the angles of positions, for rows that turn. */
+  readonly tables: { readonly cos: number; readonly sin: number };
+}
+
+/** What a kernel computes, for a walk to put into its frame. */
+export interface AttentionBody {
+  /** Names of the inputs. */
+  readonly inputs: readonly string[];
+  /** Names of the outputs. */
+  readonly outputs: readonly string[];
+  /** The statements. */
+  readonly text: string;
+}
 
 /** Text of one attention kernel; no state but sizes. */
-export class AttentionWalk {
+export abstract class AttentionWalk {
   /** Rows a lane owns. */
-  readonly rows: number;
+  abstract readonly rows: number;
   /** Streamed rows in an iteration. */
-  readonly group: number;
+  abstract readonly group: number;
   /** vec4 groups of a head. */
   readonly parts: number;
-  readonly #lanes: number;
-  readonly #staged: number;
-  readonly #vector: boolean;
+  /** Whether rows are loaded and stored four elements at a time. */
+  protected readonly vector: boolean;
+
+  /** Which rows a lane owns. */
+  readonly side: Side;
+
+  /** @param access What the kernel reads and writes. */
+  constructor(readonly shape: AttentionShape, protected readonly access: AttentionAccess) {
+    this.side = access.side;
+    this.parts = ceilDiv(shape.channels, 4);
+    this.vector = isAligned(shape);
+  }
+
+  /** Declares `batch` and `head`, `headRow` (this head's first row), and `row0`, `row1`, … (this lane's rows). */
+  abstract open(): string;
+
+  /** A lane's row `r`, a u32 expression that may be past the end. */
+  protected abstract at(r: string): string;
+
+  /** Whether rows may be past the end. */
+  protected abstract readonly hasEdge: boolean;
 
   /**
-   * @param side Which rows a lane owns.
-   * @param rows Rows a software lane owns, where there are enough.
-   * @param group Streamed rows in an iteration on hardware.
+   * Walks the streamed side in groups. The body sees `${source}${g}_${c}` for each source, and `at(g)`, the row's number.
+   * The range is cut to what any row of the workgroup may see, which is the same for all lanes: barriers stay uniform.
    */
-  constructor(
-    readonly shape: AttentionShape,
-    readonly variant: Variant,
-    readonly side: Side,
-    rows: number,
-    group: number,
-  ) {
-    const { channels, length, strides } = shape;
-    const isSoftware = variant === "software";
-    this.#lanes = isSoftware ? 8 : 64;
-    this.#vector = [channels, strides.batch, strides.head, strides.row].every((n) => n % 4 === 0);
-    this.parts = ceilDiv(channels, 4);
-    while (rows > 1 && rows / 2 * this.#lanes >= length) rows /= 2;
-    this.rows = isSoftware ? rows : 1;
-    this.group = isSoftware ? 1 : group;
-    const fit = Math.floor(WORKGROUP_BYTES / (2 * 16 * this.parts) / group) * group;
-    this.#staged = Math.max(group, Math.min(MAX_STAGED, fit));
-  }
+  abstract stream(sources: readonly Streamed[], body: (at: (g: number) => string) => string): string;
 
-  /** Declares `origin`, `base` (this head's first element), `headRow` (its first row) and this lane's rows. */
-  open(): string {
-    const { heads, length, strides } = this.shape;
-    const tiles = this.#tiles();
-    return linearGrid(this.#workgroups(), "tile").text +
-      `let head = tile / ${tiles}u % ${heads}u;\nlet batch = tile / ${tiles * heads}u;\n` +
-      `let origin = tile % ${tiles}u * ${this.rows * this.#lanes}u;\n` +
-      `let base = batch * ${strides.batch}u + head * ${strides.head}u;\n` +
-      `let headRow = (batch * ${heads}u + head) * ${length}u;\n` +
-      // Neighboring lanes own neighboring rows, so all lanes see about the same number of keys.
-      times(
-        this.rows,
-        (r) => `let at${r} = origin + ${r * this.#lanes}u + lane;\nlet row${r} = min(at${r}, ${length - 1}u);\n`,
-      );
-  }
+  /** Puts a body into its frame. */
+  abstract kernel(body: AttentionBody): KernelText;
 
-  /** Element index of this lane's row `r`. */
-  own(r: number): string {
-    return `base + row${r} * ${this.shape.strides.row}u`;
-  }
-
-  /** Whether this lane's row `r` exists. */
-  live(r: number): string {
-    return `at${r} < ${this.shape.length}u`;
-  }
+  /** vec4 expression of channels 4c .. 4c + 3 of a row of an input, zero past the head; c is a u32 expression. */
+  abstract part(input: number, row: string, c: string): string;
 
   /** Whether own row `r` and the streamed row `other` see each other; rows past the end never do. */
   visible(r: number, other: string): string {
-    return this.side === "query"
-      ? `(${other} <= row${r})`
-      : `(row${r} <= ${other} && ${other} < ${this.shape.length}u)`;
+    if (this.side === "query") return `(${other} <= row${r})`;
+    const isInside = this.shape.length % this.group === 0 ? "" : ` && ${other} < ${this.shape.length}u`;
+    return `(row${r} <= ${other}${isInside})`;
   }
 
-  /** Declares `${name}0`, `${name}1`, … with the vec4 groups of the row at `base`. */
-  load(name: string, load: string, base: string): string {
-    return times(this.parts, (c) => `let ${name}${c} = ${this.#part(load, base, c)};\n`);
+  /** Declares `${name}0`, `${name}1`, … with the vec4 groups of a row, each with `suffix` behind. */
+  load(name: string, input: number, row: string, suffix = ""): string {
+    return times(this.parts, (c) => `let ${name}${c} = ${this.part(input, row, `${c}u`)}${suffix};\n`);
   }
 
-  /** Stores the vec4 groups of a row. */
-  store(stem: string, base: string, value: (c: number) => string): string {
-    if (this.#vector) return times(this.parts, (c) => `${stem}v(${base} + ${c * 4}u, ${value(c)});\n`);
-    const { channels } = this.shape;
-    return times(this.parts, (c) => {
-      const stores = times(
-        Math.min(4, channels - c * 4),
-        (j) => `${stem}(${base} + ${c * 4 + j}u, value.${COMPONENTS[j]});\n`,
+  /** Stores `${name}_${row}_${c}`, each with `suffix` behind, to an output's rows. */
+  storeRows(name: string, output: number, suffix = ""): string {
+    const to = this.access.outputs[output]!;
+    return forEachRow({ name, rows: this.rows, columns: this.parts, unrolled: false }, (r, accumulators) => {
+      const at = this.at(r);
+      const values = to.turned ? this.#turnedBack(accumulators) : accumulators;
+      const stores = (to.turned ? this.#angles(at) : "") + `let place = ${placeOf(to, at)};\n` +
+        values.map((value, c) => this.#put(`st${output}`, c, `(${value})${suffix}`)).join("");
+      return this.hasEdge ? `if (${at} < ${this.shape.length}u) {\n${stores}}\n` : `{\n${stores}}\n`;
+    });
+  }
+
+  /** Declares `cos0`, `sin0`, … of a position. */
+  #angles(row: string): string {
+    const { cos, sin } = this.access.tables;
+    return `let angle = ${row} * ${this.parts * 2}u;\n` +
+      times(
+        this.parts / 2,
+        (c) => `let cos${c} = ld${cos}v(angle + ${c * 4}u);\nlet sin${c} = ld${sin}v(angle + ${c * 4}u);\n`,
       );
-      return `{ let value = ${value(c)};\n${stores}}\n`;
+  }
+
+  /** Gradients of channels before they turned, from those after. */
+  #turnedBack(values: readonly string[]): string[] {
+    const half = this.parts / 2;
+    return values.map((value, c) =>
+      c < half
+        ? `${value} * cos${c} + ${values[c + half]!} * sin${c}`
+        : `${value} * cos${c - half} - ${values[c - half]!} * sin${c - half}`
+    );
+  }
+
+  /** Stores one number for each own row to an output of such numbers. */
+  storeNumbers(output: number, value: (r: number) => string): string {
+    return times(this.rows, (r) => {
+      const store = `st${output}(headRow + row${r}, ${value(r)});\n`;
+      return this.hasEdge ? `if (${this.at(`${r}u`)} < ${this.shape.length}u) {\n${store}}\n` : store;
     });
   }
 
@@ -146,89 +146,35 @@ export class AttentionWalk {
     return Array.from({ length: this.parts }, (_, c) => `dot(${a}${c}, ${b}${c})`).join(" + ");
   }
 
-  /**
-   * Walks the streamed side in groups. The body sees `${source}${g}_${c}` for each source, and `at(g)`, the row's number.
-   * The range is cut to what any row of the workgroup may see, which is the same for all lanes: barriers stay uniform.
-   */
-  stream(sources: readonly Streamed[], body: (at: (g: number) => string) => string): string {
-    const { length } = this.shape;
-    const [start, end] = this.side === "query"
-      ? ["0u", `min(${length}u, origin + ${this.rows * this.#lanes}u)`]
-      : [`origin / ${this.group}u * ${this.group}u`, `${length}u`];
-    const head = `let start = ${start};\nlet end = ${end};\n`;
-    const inner = body((g) => `(j + ${g}u)`);
-    return head + (this.variant === "software" ? this.#streamed(sources, inner) : this.#stagedStream(sources, inner));
+  #put(stem: string, c: number, value: string): string {
+    if (this.vector) return `${stem}v(place + ${c * 4}u, ${value});\n`;
+    const count = Math.min(4, this.shape.channels - c * 4);
+    return `{\nlet value = ${value};\n` +
+      times(count, (j) => `${stem}(place + ${c * 4 + j}u, value.${COMPONENTS[j]});\n`) + "}\n";
   }
 
-  /** Assembles the kernel. */
-  kernel(inputs: readonly string[], outputs: readonly string[], body: string): KernelText {
-    const size = this.#staged * this.parts;
-    const operand = (name: string): Operand => ({ name, kind: "f32" });
-    return {
-      inputs: inputs.map(operand),
-      outputs: outputs.map(operand),
-      preludes: this.variant === "software"
-        ? ""
-        : `var<workgroup> staged0: array<vec4<f32>, ${size}>;\nvar<workgroup> staged1: array<vec4<f32>, ${size}>;\n`,
-      body,
-      workgroupSize: [this.#lanes, 1, 1],
-      workgroups: linearGrid(this.#workgroups(), "tile").workgroups,
-    };
-  }
-
-  #tiles(): number {
-    return ceilDiv(this.shape.length, this.rows * this.#lanes);
-  }
-
-  #workgroups(): number {
-    return this.#tiles() * this.shape.batch * this.shape.heads;
-  }
-
-  /** Element index of a streamed row, clamped to the last one. */
-  #from(row: string): string {
-    const { length, strides } = this.shape;
-    return `base + min(${row}, ${length - 1}u) * ${strides.row}u`;
-  }
-
-  #streamed(sources: readonly Streamed[], body: string): string {
-    const loads = times(this.group, (g) =>
-      `let from${g} = ${this.#from(`j + ${g}u`)};\n` +
-      sources.map(({ name, load }) => this.load(`${name}${g}_`, load, `from${g}`)).join(""));
-    return `for (var j = start; j < end; j += ${this.group}u) {\n${loads}${body}}\n`;
-  }
-
-  #stagedStream(sources: readonly Streamed[], body: string): string {
-    const { parts, group } = this;
-    const staged = this.#staged;
-    const fill = sources.map(({ load }, s) => `staged${s}[i] = ${this.#partAt(load, "place", "first")};\n`).join("");
-    const loads = times(
-      group,
-      (g) =>
-        sources.map(({ name }, s) =>
-          times(parts, (c) => `let ${name}${g}_${c} = staged${s}[(j - slab + ${g}u) * ${parts}u + ${c}u];\n`)
-        ).join(""),
-    );
-    return `for (var slab = start; slab < end; slab += ${staged}u) {\nworkgroupBarrier();\n` +
-      `for (var i = lane; i < ${staged * parts}u; i += ${this.#lanes}u) {\n` +
-      `let place = ${this.#from(`slab + i / ${parts}u`)};\nlet first = i % ${parts}u * 4u;\n${fill}}\n` +
-      `workgroupBarrier();\nlet stop = min(slab + ${staged}u, end);\n` +
-      `for (var j = slab; j < stop; j += ${group}u) {\n${loads}${body}}\n}\n`;
-  }
-
-  /** Channels 4c .. 4c + 3 of a row, zero past the head. */
-  #part(load: string, base: string, c: number): string {
-    if (this.#vector) return `${load}v(${base} + ${c * 4}u)`;
-    const element = (j: number) => c * 4 + j < this.shape.channels ? `${load}(${base} + ${c * 4 + j}u)` : "0.0";
-    return `vec4<f32>(${[0, 1, 2, 3].map(element).join(", ")})`;
-  }
-
-  /** The same at a channel known only when the kernel runs. */
-  #partAt(load: string, base: string, first: string): string {
-    if (this.#vector) return `${load}v(${base} + ${first})`;
-    const last = `${this.shape.channels - 1}u`;
+  /** {@linkcode part} from the input's buffer. */
+  protected partInBuffer(input: number, row: string, c: string): string {
+    const from = this.access.inputs[input]!;
+    const place = placeOf(from, row);
+    if (from.turned) {
+      const { cos, sin } = this.access.tables;
+      const half = `${this.parts / 2}u`;
+      const angle = `${row} * ${this.parts * 2}u + ${c} % ${half} * 4u`;
+      // Channels i and i + C/2 are a pair.
+      return `(ld${input}v(${place} + ${c} * 4u) * ld${cos}v(${angle}) + select(-1.0, 1.0, ${c} >= ${half}) * ` +
+        `ld${input}v(${place} + (${c} + ${half}) % ${this.parts}u * 4u) * ld${sin}v(${angle}))`;
+    }
+    if (this.vector) return `ld${input}v(${place} + ${c} * 4u)`;
     // Clamped, so that the load stays inside the row, then zeroed.
+    const last = `${this.shape.channels - 1}u`;
     const element = (j: number) =>
-      `select(0.0, ${load}(${base} + min(${first} + ${j}u, ${last})), ${first} + ${j}u <= ${last})`;
+      `select(0.0, ld${input}(${place} + min(${c} * 4u + ${j}u, ${last})), ${c} * 4u + ${j}u <= ${last})`;
     return `vec4<f32>(${[0, 1, 2, 3].map(element).join(", ")})`;
   }
+}
+
+/** Element at which a row starts, of the head given by `batch` and `head`. */
+function placeOf({ start, batch, head, row }: RowPlace, at: string): string {
+  return `${start}u + batch * ${batch}u + head * ${head}u + ${at} * ${row}u`;
 }

@@ -13,8 +13,16 @@ import { tensor, zeros } from "../../src/ops/creation.ts";
 import { sum } from "../../src/ops/reduce.ts";
 import { sliceAxis } from "../../src/ops/slice.ts";
 import { checkGolden } from "../support/check_golden.ts";
-import { assertClose, checkOp, gpuTest, oracleTest, randomSource, withOracle } from "../support/check_primitive.ts";
-import { ADAPTER_CLASSES, withAdapterClass } from "../support/variants.ts";
+import {
+  assertClose,
+  checkOp,
+  gpuTest,
+  oracleTest,
+  randomSource,
+  toleranceFor,
+  withOracle,
+} from "../support/check_primitive.ts";
+import { TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
 
 /** Sums of up to a hundred products, and exponentials of them. */
 const F32 = { relative: 3e-5, absolute: 1e-5 };
@@ -61,38 +69,121 @@ checkOp({
 
 checkGolden("attention", ({ q, k, v }) => causalAttention(q!, k!, v!), F32);
 
-function drawn(shape: readonly number[], seed: number): Tensor {
+function drawn(shape: readonly number[], seed: number, dtype: "f32" | "bf16" = "f32"): Tensor {
   const random = randomSource(seed);
-  return tensor(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-2, 2)), { shape });
+  return tensor(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-2, 2)), { shape, dtype });
 }
 
 /** Result and gradients for a random cotangent, with heads in either layout. */
-async function attentionAndGradients(shape: readonly number[], layout: AttentionLayout) {
-  const operands = [1, 2, 3].map((seed) => drawn(shape, seed)) as [Tensor, Tensor, Tensor];
+async function attentionAndGradients(
+  shape: readonly number[],
+  layout: AttentionLayout,
+  dtype: "f32" | "bf16" = "f32",
+) {
+  const operands = [1, 2, 3].map((seed) => drawn(shape, seed, dtype)) as [Tensor, Tensor, Tensor];
   const [out, pull] = vjp((q: Tensor, k: Tensor, v: Tensor) => causalAttention(q, k, v, { layout }), ...operands);
-  const [dq, dk, dv] = pull(drawn(shape, 4));
+  const [dq, dk, dv] = pull(drawn(shape, 4, dtype));
   return await read({ out, dq, dk, dv });
 }
 
-const LENGTHS = [1, 7, 33, 128];
-const CHANNELS = [4, 7, 32, 64];
+/** Odd and even lengths and head sizes, few and many heads, in both layouts, without the whole product. */
+const SHAPES: readonly (readonly [AttentionLayout, readonly number[]])[] = [
+  ["headMajor", [3, 1, 8]],
+  ["rowMajor", [2, 7, 3, 12]],
+  ["headMajor", [3, 65, 33]],
+  ["rowMajor", [1, 129, 4, 8]],
+  ["headMajor", [2, 8, 32, 32]],
+  ["rowMajor", [2, 40, 2, 64]],
+  ["headMajor", [6, 9, 128]],
+];
 
-for (const adapterClass of ADAPTER_CLASSES) {
-  gpuTest(`causalAttention() has right ${adapterClass} kernels for odd lengths and heads`, async () => {
-    for (const [turn, length] of LENGTHS.entries()) {
-      for (const layout of ["headMajor", "rowMajor"] as const) {
-        // Every length and every head size in both layouts, without the whole product.
-        const channels = CHANNELS[(turn + (layout === "rowMajor" ? 1 : 0)) % CHANNELS.length]!;
-        const shape = layout === "rowMajor" ? [2, length, 3, channels] : [3, length, channels];
-        const expected = await withOracle(() => attentionAndGradients(shape, layout));
-        const found = await withAdapterClass(adapterClass, () => attentionAndGradients(shape, layout));
-        for (const name of ["out", "dq", "dk", "dv"] as const) {
-          assertClose(found[name], expected[name], F32, `${name} of ${layout} [${shape}]`);
-        }
+for (const adapterClass of TEXTURE_CLASSES) {
+  gpuTest(`causalAttention() has right kernels for odd lengths and heads: ${adapterClass}`, async () => {
+    for (const [layout, shape] of SHAPES) {
+      const expected = await withOracle(() => attentionAndGradients(shape, layout));
+      const found = await withAdapterClass(adapterClass, () => attentionAndGradients(shape, layout));
+      for (const name of ["out", "dq", "dk", "dv"] as const) {
+        assertClose(found[name], expected[name], F32, `${name} of ${layout} [${shape}]`);
+      }
+    }
+  });
+
+  gpuTest(`causalAttention() reads and stores bf16, forward and backward: ${adapterClass}`, async () => {
+    // Heads of whole groups of four are stored as they are, others through f32.
+    for (const shape of [[2, 19, 8], [2, 5, 6]]) {
+      const run = () => attentionAndGradients(shape, "headMajor", "bf16");
+      const [expected, found] = [await withOracle(run), await withAdapterClass(adapterClass, run)];
+      for (const name of ["out", "dq", "dk", "dv"] as const) {
+        assertClose(found[name], expected[name], toleranceFor("bf16"), `${name} of bf16 [${shape}]`);
       }
     }
   });
 }
+
+gpuTest("causalAttention() agrees with a loop over queries and keys", async () => {
+  const [heads, length, channels] = [8, 68, 32];
+  const elements = length * channels;
+  const [q, k, v] = [1, 2, 3].map((seed) => drawn([heads, length, channels], seed)) as [Tensor, Tensor, Tensor];
+  const [Q, K, V] = await Promise.all([q.data(), k.data(), v.data()]);
+  const expected = new Float32Array(heads * elements);
+  for (let row = 0; row < heads * length; row++) {
+    const first = Math.floor(row / length) * length;
+    const weights: number[] = [];
+    for (let other = first; other <= row; other++) {
+      let score = 0;
+      for (let c = 0; c < channels; c++) score += Q[row * channels + c]! * K[other * channels + c]!;
+      weights.push(Math.exp(score / Math.sqrt(channels)));
+    }
+    const total = weights.reduce((a, b) => a + b);
+    for (const [i, weight] of weights.entries()) {
+      for (let c = 0; c < channels; c++) {
+        expected[row * channels + c]! += weight / total * V[(first + i) * channels + c]!;
+      }
+    }
+  }
+  for (const adapterClass of TEXTURE_CLASSES) {
+    const found = await withAdapterClass(adapterClass, async () => {
+      const operands = [1, 2, 3].map((seed) => drawn([heads, length, channels], seed)) as [Tensor, Tensor, Tensor];
+      return await causalAttention(...operands).data();
+    });
+    assertClose(found, expected, F32, `attended by ${adapterClass} kernels`);
+  }
+});
+
+gpuTest("causalAttention() finds heads in textures of several stripes", async () => {
+  for (const [layout, shape] of [["headMajor", [5, 20, 4]], ["rowMajor", [5, 20, 2, 4]]] as const) {
+    const run = () => attentionAndGradients(shape, layout);
+    const expected = await withOracle(run);
+    const found = await withAdapterClass("software with textures", run, { textureSide: 50 });
+    for (const name of ["out", "dq", "dk", "dv"] as const) {
+      assertClose(found[name], expected[name], F32, `${name} of ${layout} [${shape}]`);
+    }
+  }
+});
+
+gpuTest("causalAttention() fills each texture once, and those of bf16 again for the backward", async () => {
+  const program = (dtype: "f32" | "bf16") =>
+    withAdapterClass("software with textures", async () => {
+      const operands = [1, 2, 3].map((seed) => drawn([2, 32, 64], seed, dtype)) as [Tensor, Tensor, Tensor];
+      const pull = jit((q: Tensor, k: Tensor, v: Tensor) => {
+        const [out, pullback] = vjp((q: Tensor, k: Tensor, v: Tensor) => causalAttention(q, k, v), q, k, v);
+        return pullback(out);
+      });
+      return String(await pull.program(...operands));
+    });
+  const countOf = (text: string) => text.split("to texture").length - 1;
+  assertEquals(countOf(await program("f32")), 4); // q, k, v and the cotangent
+  assertEquals(countOf(await program("bf16")), 7);
+});
+
+gpuTest("causalAttention() of bf16 stores nothing wider than its operands", async () => {
+  await withAdapterClass("hardware", async () => {
+    const operands = [1, 2, 3].map((seed) => drawn([2, 32, 8], seed, "bf16")) as [Tensor, Tensor, Tensor];
+    const printed = await jit((q: Tensor, k: Tensor, v: Tensor) => causalAttention(q, k, v)).program(...operands);
+    assert(printed.includes("1 dispatches"), printed);
+    assert(!printed.includes("f32[2, 32, 8]"), printed);
+  });
+});
 
 gpuTest("causalAttention() stays exact where scores are far apart", async () => {
   const scores = (q: Tensor, k: Tensor, v: Tensor) => causalAttention(mul(q, 60), mul(k, 60), v);
@@ -102,11 +193,15 @@ gpuTest("causalAttention() stays exact where scores are far apart", async () => 
   assertClose(await run(), expected, { relative: 1e-3, absolute: 1e-3 }, "attended");
 });
 
-gpuTest("causalAttention() repeats bit for bit, and under jit", async () => {
-  const loss = jit(grad((q: Tensor) => sum(mul(causalAttention(q, drawn([40, 8], 2), drawn([40, 8], 3)), q))));
-  const first = await loss(drawn([40, 8], 1)).data();
-  for (let run = 0; run < 3; run++) assertEquals(await loss(drawn([40, 8], 1)).data(), first);
-});
+for (const adapterClass of TEXTURE_CLASSES) {
+  gpuTest(`causalAttention() repeats bit for bit, and under jit: ${adapterClass}`, async () => {
+    await withAdapterClass(adapterClass, async () => {
+      const loss = jit(grad((q: Tensor) => sum(mul(causalAttention(q, drawn([40, 8], 2), drawn([40, 8], 3)), q))));
+      const first = await loss(drawn([40, 8], 1)).data();
+      for (let run = 0; run < 3; run++) assertEquals(await loss(drawn([40, 8], 1)).data(), first);
+    });
+  });
+}
 
 gpuTest("causalAttention() differentiates twice", async () => {
   const loss = (q: Tensor) => sum(mul(causalAttention(q, drawn([5, 4], 2), drawn([5, 4], 3)), q));
@@ -122,8 +217,8 @@ gpuTest("causalAttention() needs memory in proportion to the length, forward and
   const printed = String(await step.program(...operands));
   assert(!printed.includes(`[${length}, ${length}]`), printed);
   const scratch = Number(/(\d+) bytes of scratch/.exec(printed)![1]);
-  // The result, the sums of rows and a few vectors; the matrix of scores alone would be 4 · length².
-  assert(scratch < 4 * length * channels * 4, printed);
+  // The result, operands in textures and the sums of rows; the matrix of scores alone would be 4 · length².
+  assert(scratch < 4 * length * channels * 8, printed);
 });
 
 gpuTest("causalAttention() leaves shapes its kernels do not take to small ops", async () => {

@@ -11,12 +11,11 @@ import { type Aval, formatAval, sameShape } from "../core/shape.ts";
 import { apply, type Tensor } from "../core/tensor.ts";
 import { spread } from "../core/vmap.ts";
 import { add, div, maximum, mul, sub } from "./binary.ts";
-import { equal } from "./compare.ts";
+import { equal, greater } from "./compare.ts";
 import { laxMaxPrimitive } from "./extremum.ts";
 import { expectFloat, expectInteger } from "./operand.ts";
 import { mean, sum } from "./reduce.ts";
 import { where } from "./select.ts";
-import { softmax } from "./softmax.ts";
 import { exp, log, square } from "./unary.ts";
 import { unsqueeze } from "./view.ts";
 
@@ -31,6 +30,13 @@ interface CrossEntropyAttrs {
 function isTarget(logits: Aval, targets: Tensor): Tensor {
   const classes = iota(logits.shape, "u32", logits.shape.length - 1);
   return equal(classes, unsqueeze(targets, -1));
+}
+
+/** The largest logit of each row, the row minus that, and the logarithm of the sum of the exponentials of the latter. */
+function shifted(logits: Tensor): { readonly top: Tensor; readonly difference: Tensor; readonly logTotal: Tensor } {
+  const top = apply(laxMaxPrimitive, [stopGradient(logits)], { axes: [logits.shape.length - 1] });
+  const difference = sub(logits, unsqueeze(top, -1));
+  return { top, difference, logTotal: log(sum(exp(difference), { axis: -1 })) };
 }
 
 /** Primitive behind {@linkcode crossEntropy}: f32 logits [..., C] and u32 targets [...] to one loss for each row. */
@@ -51,9 +57,7 @@ export const crossEntropyPrimitive: Primitive = definePrimitive<CrossEntropyAttr
     return [{ shape: targets!.shape, dtype: "f32" }];
   },
   expand([logits, targets], { labelSmoothing }) {
-    const top = apply(laxMaxPrimitive, [stopGradient(logits!)], { axes: [logits!.shape.length - 1] });
-    const difference = sub(logits!, unsqueeze(top, -1));
-    const logTotal = log(sum(exp(difference), { axis: -1 }));
+    const { difference, logTotal } = shifted(logits!);
     const picked = sum(where(isTarget(logits!, targets!), difference, 0), { axis: -1 });
     if (labelSmoothing === 0) return [sub(logTotal, picked)];
     const average = mean(difference, { axis: -1 });
@@ -62,7 +66,11 @@ export const crossEntropyPrimitive: Primitive = definePrimitive<CrossEntropyAttr
   vjp([ct], [logits, targets], _, { labelSmoothing }) {
     const uniform = labelSmoothing / logits!.shape.at(-1)!;
     const wanted = where(isTarget(logits!, targets!), 1 - labelSmoothing + uniform, uniform);
-    return [mul(sub(softmax(logits!), wanted), unsqueeze(ct!, -1)), null];
+    // From the maximum and the sum that the loss has computed: no probability is stored, and no row is summed again.
+    const { top, difference, logTotal } = shifted(logits!);
+    const isAnySeen = unsqueeze(greater(top, -Infinity), -1);
+    const probabilities = where(isAnySeen, exp(sub(difference, unsqueeze(logTotal, -1))), 0);
+    return [mul(sub(probabilities, wanted), unsqueeze(ct!, -1)), null];
   },
   batch(inputs, mapped, attrs, batchSize) {
     const operands = inputs.map((input, i) => mapped[i] ? input : spread(input, batchSize));

@@ -6,7 +6,7 @@ import type { Tensor } from "../../src/core/tensor.ts";
 import { tensor, zeros } from "../../src/ops/creation.ts";
 import { crossEntropy, meanSquaredError } from "../../src/ops/losses.ts";
 import { checkGolden } from "../support/check_golden.ts";
-import { assertClose, checkOp, EXACT, oracleTest, toleranceFor } from "../support/check_primitive.ts";
+import { assertClose, checkOp, EXACT, gpuTest, oracleTest, toleranceFor } from "../support/check_primitive.ts";
 
 checkGolden("crossEntropy", ({ x, labels }, { reduction }) => crossEntropy(x!, labels!, { reduction }));
 
@@ -67,6 +67,24 @@ oracleTest("crossEntropy() gives masked positions neither loss nor gradient, and
   assertEquals([found.losses[1], found.none[0]], [0, 0]);
   assertClose(found.gradient.slice(2), [0, 0], EXACT, "gradient");
 });
+
+for (const test of [gpuTest, oracleTest]) {
+  test("crossEntropy() gives a position without any possible class no gradient where a mask drops it", async () => {
+    const logits = tensor([[1, 2], [-Infinity, -Infinity]]);
+    const [targets, mask] = [tensor([1, 0], { dtype: "u32" }), tensor([true, false])];
+    const gradient = await grad((x: Tensor) => crossEntropy(x, targets, { mask }))(logits).data();
+    const likely = 1 / (1 + Math.exp(-1));
+    assertClose(gradient, [1 - likely, likely - 1, 0, 0], toleranceFor("f32"), "gradient");
+  });
+
+  test("crossEntropy() has exact gradients of logits that are large or far apart", async () => {
+    const logits = tensor([[1000, 1001, 0], [-1e5, 1e5, 1e5]]);
+    const targets = tensor([0, 1], { dtype: "u32" });
+    const gradient = await grad((x: Tensor) => crossEntropy(x, targets, { reduction: "sum" }))(logits).data();
+    const likely = 1 / (1 + Math.exp(-1));
+    assertClose(gradient, [-likely, likely, 0, 0, -0.5, 0.5], toleranceFor("f32"), "gradient");
+  });
+}
 
 Deno.test("crossEntropy() says what does not fit", () => {
   const error = assertThrows(() => crossEntropy(zeros([2, 5]), zeros([3], { dtype: "u32" })), ShapeError);

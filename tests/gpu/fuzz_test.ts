@@ -13,7 +13,7 @@ import { startFuzzRuntimes } from "./support/fuzz_runtimes.ts";
 import { describeProgram, type RandomProgram, randomPrograms } from "./support/random_program.ts";
 
 /** Programs in an ordinary test run, and the seed they come from. */
-const RUNS = 200;
+const RUNS = 150;
 const SEED = 183_565_479;
 /** Smaller programs tried once one has failed. */
 const SHRINK_RUNS = 250;

@@ -28,7 +28,7 @@ for (const maxBuffers of [8, 32]) {
       fc.property(randomPrograms, fc.boolean(), (program, isSoftware) => {
         // Nothing writes a value without elements, and nothing of it is read.
         fc.pre(!/\[(\d+, )*0(, \d+)*\]$/m.test(describeProgram(program)));
-        const adapter = isSoftware ? SOFTWARE : HARDWARE;
+        const adapter = { ...isSoftware ? SOFTWARE : HARDWARE, storageBuffers: maxBuffers };
         for (const f of [(...args: Tensor[]) => interpret(program, args), outputsAndGradients(program)]) {
           const donate = program.inputs.map((_, i) => i);
           const problems = programProblems(compile(f, program.inputs, { adapter, maxBuffers, donate }), maxBuffers);

@@ -1,6 +1,6 @@
 /**
  * Tensors that are larger than one binding may be: whatever a kernel does with them, it gives the same bits as where they
- * can be bound whole, and no binding shows more than the limit.
+ * can be bound whole (where other ops share kernels, up to rounding), and no binding shows more than the limit.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { ConfigError, OutOfMemoryError } from "../../src/core/errors.ts";
@@ -9,11 +9,13 @@ import { read } from "../../src/core/realize.ts";
 import { installRuntime } from "../../src/core/runtime.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import { flatten } from "../../src/core/tree.ts";
+import { vjp } from "../../src/core/vjp.ts";
 import { init } from "../../src/gpu/device.ts";
 import { feedForward } from "../../src/layers/feed_forward.ts";
 import { languageModelLoss } from "../../src/layers/language_model_loss.ts";
 import { moe } from "../../src/layers/moe.ts";
 import { transformerLm } from "../../src/layers/transformer_lm.ts";
+import { causalAttention } from "../../src/ops/attention.ts";
 import {
   add,
   arange,
@@ -24,6 +26,8 @@ import {
   matmul,
   mul,
   normal,
+  ones,
+  remainder,
   reshape,
   slice,
   softmax,
@@ -32,8 +36,13 @@ import {
   transpose,
 } from "../../src/ops/mod.ts";
 import { adam, chain, clipByGlobalNorm, globalNorm, trainState, trainStep } from "../../src/optim/mod.ts";
+import { execute } from "../../src/routing/execute.ts";
+import { valueRows } from "../../src/routing/memory_lookup.ts";
+import { planFromTopK } from "../../src/routing/plan.ts";
+import { executeSegments } from "../../src/routing/segment.ts";
 import { topKRouter } from "../../src/routing/top_k_router.ts";
 import { gpuTest } from "../support/runtimes.ts";
+import { assertClose, EXACT, type Tolerance } from "../support/tolerance.ts";
 import { compile, f32, SOFTWARE } from "./support/compile.ts";
 import { type FuzzRuntimeOptions, startRuntime } from "./support/fuzz_runtimes.ts";
 import { dedent } from "./support/messages.ts";
@@ -74,18 +83,22 @@ async function runWith(
   }
 }
 
-/** Runs with whole bindings and in windows, and expects the same bits. */
+/** Options of {@linkcode expectSameInWindows}. */
+interface WindowOptions extends NonNullable<Parameters<typeof runWith>[2]> {
+  /** How far results may be apart, not at all by default. */
+  readonly tolerance?: Tolerance;
+}
+
+/** Runs with whole bindings and in windows, and expects the same bits unless a tolerance allows for less. */
 async function expectSameInWindows(
   run: () => Promise<readonly ArrayLike<number>[]>,
-  options: Parameters<typeof runWith>[2] = {},
+  { tolerance = EXACT, ...options }: WindowOptions = {},
 ): Promise<void> {
   const whole = await runWith(2 ** 27, run, options);
   const windowed = await runWith(BINDING_BYTES, run, options);
   assert(whole.mostBytes > 2 * BINDING_BYTES, `nothing was larger than ${whole.mostBytes} bytes`);
   assert(windowed.mostBytes <= BINDING_BYTES, `a kernel bound ${windowed.mostBytes} bytes`);
-  windowed.values.forEach((values, i) =>
-    assertEquals([...values as Float32Array], [...whole.values[i] as Float32Array], `value ${i}`)
-  );
+  windowed.values.forEach((values, i) => assertClose(values, whole.values[i]!, tolerance, `value ${i}`));
 }
 
 const VOCABULARY = 200;
@@ -127,10 +140,16 @@ gpuTest(
   () => expectSameInWindows(() => trainLanguageModel(3)),
 );
 
+// Which small ops share a kernel depends on how many bindings they need, and within a kernel a driver may round a product and
+// the sum behind it once.
 for (const adapterClass of ["hardware", "software with textures"] as const) {
   gpuTest(
-    `the same with kernels as for ${adapterClass}`,
-    () => expectSameInWindows(() => trainLanguageModel(1), { adapterClass }),
+    `the same up to rounding with kernels as for ${adapterClass}`,
+    () =>
+      expectSameInWindows(() => trainLanguageModel(1), {
+        adapterClass,
+        tolerance: { relative: 1e-5, absolute: 1e-5 },
+      }),
   );
 }
 
@@ -152,6 +171,45 @@ for (const dtype of ["f32", "f16", "bf16"] as const) {
       }))(x, y, mul(arange(11, { dtype: "u32" }), 6));
       return (await read(flatten(found).leaves)).map((values) => values as Float32Array);
     }));
+}
+
+/** Forward and backward of a function for a cotangent of ones. */
+function pulled(f: (...args: Tensor[]) => Tensor, ...args: readonly Tensor[]): readonly Tensor[] {
+  const [out, pull] = vjp(f, ...args);
+  return [out, ...pull(ones(out.shape))];
+}
+
+for (const adapterClass of ["software", "hardware"] as const) {
+  gpuTest(
+    `experts, segments, values, embeddings and attention over the binding limit with kernels as for ${adapterClass}`,
+    () =>
+      expectSameInWindows(async () => {
+        const draw = (seed: number, ...shape: number[]) => normal(key(seed), shape);
+        const plan = planFromTopK({
+          experts: 5,
+          indices: remainder(bits(key(9), [10, 2]), 6),
+          weights: draw(8, 10, 2),
+        });
+        const found = jit((x: Tensor, up: Tensor, down: Tensor, table: Tensor, ids: Tensor) => [
+          ...pulled((x, up, down) => execute(plan, x!, { up: up!, down: down! }), x, up, down),
+          ...pulled((x, up) => executeSegments(plan, x!, { weight: up! }), x, up),
+          ...pulled((table) => take(table!, ids, { axis: 0 }), table),
+          ...pulled(
+            (table, weights) => valueRows(table!, { rows: reshape(ids, [30, 10]), weights: weights! }),
+            table,
+            draw(6, 30, 10),
+          ),
+          ...pulled((x) => causalAttention(x!, x!, x!), draw(7, 2, 70, 8)),
+        ])(
+          draw(1, 10, 16),
+          draw(2, 5, 16, 24),
+          draw(3, 5, 24, 16),
+          draw(4, 240, 8),
+          remainder(bits(key(5), [300]), 240),
+        );
+        return await read(flatten(found).leaves);
+      }, { adapterClass }),
+  );
 }
 
 gpuTest("eight buffers are enough for an update of a tensor of many windows", () =>
@@ -184,15 +242,15 @@ gpuTest("a kernel that cannot have all windows it needs is refused by name", asy
   }
 });
 
-Deno.test("elementwise work on a large tensor is one dispatch for each part, and parts of one length share a text", () => {
+Deno.test("elementwise work on a large tensor is one dispatch for each part, and parts share a text", () => {
   const adapter = { ...SOFTWARE, bindingBytes: BINDING_BYTES };
   const { dispatches } = compile((x: Tensor) => mul(x, 2), [f32(1300)], { adapter });
-  assertEquals(dispatches.map(({ label, bindings }) => [label, ...bindings.map(({ window }) => window)]), [
+  assertEquals(dispatches.map(({ label, bindings }) => [label, ...bindings.flatMap(({ window }) => window ?? [])]), [
     ["mul 1/3", { offset: 0, size: 2048 }, { offset: 0, size: 2048 }],
     ["mul 2/3", { offset: 2048, size: 2048 }, { offset: 2048, size: 2048 }],
     ["mul 3/3", { offset: 4096, size: 1104 }, { offset: 4096, size: 1104 }],
   ]);
-  assertEquals(new Set(dispatches.map(({ wgsl }) => wgsl)).size, 2);
+  assertEquals(new Set(dispatches.map(({ wgsl }) => wgsl)).size, 1);
 });
 
 Deno.test("a large tensor that a kernel reads anywhere is bound in windows, and the program says so", () => {

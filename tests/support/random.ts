@@ -33,6 +33,11 @@ export function randomSource(seed: number): RandomSource {
     uniform,
     integer: (low, high) => Math.floor(uniform(low, high)),
     normal,
-    normals: (count) => Float64Array.from({ length: count }, normal),
+    normals(count) {
+      // Several times faster than Float64Array.from, and a measured process draws its data before it starts.
+      const values = new Float64Array(count);
+      for (let i = 0; i < count; i++) values[i] = normal();
+      return values;
+    },
   };
 }

@@ -34,6 +34,8 @@ export interface FuzzRuntimes {
   readonly partial: readonly Runtime[];
 }
 
+/** A runtime, and how a failure names it. */
+type Way = readonly [where: string, runtime: Runtime];
 type Several = (...args: Tensor[]) => readonly Tensor[];
 type Meaning = (noise?: Noise) => Several;
 
@@ -144,7 +146,7 @@ function donatable(args: readonly HostArray[], outputs: readonly HostArray[]): n
 /**
  * Checks one program in every way.
  *
- * @param turn Chooses which step of fusion is left out in one of them.
+ * @param turn Chooses which step of fusion is left out in one of them, and where a few other checks run.
  */
 export async function checkProgram(program: RandomProgram, runtimes: FuzzRuntimes, turn: number): Promise<void> {
   const { fused, unfused, narrow, hardware, windowed } = runtimes;
@@ -172,42 +174,34 @@ export async function checkProgram(program: RandomProgram, runtimes: FuzzRuntime
   );
 
   const donate = donatable(args, expected.outputs);
-  const donating = jit(f, { name: "fuzz", donate });
-  for (const round of [1, 2]) {
-    const donated = await on(fused, () => evaluate(donating, args));
-    donated.forEach(({ data }, i) =>
-      assertClose(data, compiled[i]!.data, EXACT, `jit donating [${donate}], round ${round}, output ${i}`)
-    );
+  // Where results take over arguments, what else differs shows as well.
+  const elsewhere: readonly Way[] = [["in windows", windowed], ["for a GPU", hardware], ["with few buffers", narrow]];
+  for (const [where, runtime] of [["", fused], elsewhere[turn % elsewhere.length]!] as readonly Way[]) {
+    const kept = runtime === fused ? compiled : await on(runtime, () => evaluate(jit(f, { name: "fuzz" }), args));
+    const donating = jit(f, { name: "fuzz", donate });
+    for (const round of [1, 2]) {
+      const donated = await on(runtime, () => evaluate(donating, args));
+      donated.forEach(({ data }, i) =>
+        assertClose(data, kept[i]!.data, EXACT, `jit donating [${donate}] ${where}, round ${round}, output ${i}`)
+      );
+    }
   }
 
   const floats = backward(f, args).args;
   if (floats.length > 0) {
     const gradient: Meaning = (noise) => backward(meaning(noise), args).f;
     const slopes = await expect(gradient, floats);
-    expectSame(
-      "gradient",
-      await on(fused, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
-      slopes,
-      types,
-    );
-    expectSame(
-      `gradient without step ${step} of fusion`,
-      await on(partial, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
-      slopes,
-      types,
-    );
-    expectSame(
-      "gradient in windows",
-      await on(windowed, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
-      slopes,
-      types,
-    );
-    expectSame(
-      "gradient with few buffers",
-      await on(narrow, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats)),
-      slopes,
-      types,
-    );
+    const ways: readonly Way[] = [
+      ["", fused],
+      [`without step ${step} of fusion`, partial],
+      ["in windows", windowed],
+      ["with few buffers", narrow],
+      turn % 2 === 0 ? ["for a GPU", hardware] : ["without fusion", unfused],
+    ];
+    for (const [where, runtime] of ways) {
+      const found = await on(runtime, () => evaluate(jit(gradient(), { name: "fuzzGradient" }), floats));
+      expectSame(`gradient ${where}`, found, slopes, types);
+    }
   }
 
   const batch = args.map((arg) => stackArrays(Array.from({ length: BATCH }, (_, turn) => rotated(arg, turn))));

@@ -1,6 +1,6 @@
 /**
- * The ops a random program may apply. Each takes operands chosen at random and says null where they do not fit, so that
- * any list of instructions is a valid program and stays one while it shrinks.
+ * Small ops that a random program may apply. Each takes operands chosen at random and says null where they do not fit, so
+ * that any list of instructions is a valid program and stays one while it shrinks.
  *
  * @module
  */
@@ -60,52 +60,10 @@ import {
   variance,
   where,
 } from "../../../src/ops/mod.ts";
-
-/** A value of a random program. */
-export interface FuzzValue {
-  /** The tensor. */
-  readonly tensor: Tensor;
-  /** Whether every device computes exactly this value, so that comparing and rounding it is safe. */
-  readonly exact: boolean;
-  /** Largest magnitude it can have; kept small, because what cancels loses digits. */
-  readonly bound: number;
-}
-
-/** Draws from an instruction's numbers. */
-export interface Draw {
-  /** A whole number in 0..count-1. */
-  (count: number): number;
-}
-
-/** An op: its result, and how it prints after its name. */
-export type FuzzOp = (x: FuzzValue, y: FuzzValue, draw: Draw) => { value: FuzzValue; text: string } | null;
-
-const MAX_SIZE = 2048;
-
-function made(tensor: Tensor, bound: number, exact: boolean, text = ""): ReturnType<FuzzOp> {
-  return tensor.size > MAX_SIZE ? null : { value: { tensor, exact, bound }, text };
-}
-
-/** A float version of a value; exact numbers stay exact. */
-function asFloat({ tensor, exact, bound }: FuzzValue): FuzzValue {
-  return { tensor: isFloat(tensor.dtype) ? tensor : cast(tensor, "f32"), exact, bound };
-}
-
-function isInteger({ tensor: { dtype } }: FuzzValue): boolean {
-  return dtype === "i32" || dtype === "u32";
-}
+import { asFloat, beside, type Draw, type FuzzOp, isInteger, made } from "./fuzz_values.ts";
 
 function unary(apply: (x: Tensor) => Tensor, bound: (x: number) => number): FuzzOp {
   return (x) => made(apply(asFloat(x).tensor), bound(x.bound), false);
-}
-
-/** y as it is if it broadcasts with x, else reduced to one element, which always does. */
-function beside(x: FuzzValue, y: FuzzValue): FuzzValue {
-  const [a, b] = [x.tensor.shape.toReversed(), y.tensor.shape.toReversed()];
-  const fits = b.every((n, i) => n === 1 || a[i] === undefined || a[i] === 1 || a[i] === n);
-  return fits
-    ? y
-    : { tensor: mean(asFloat(y).tensor.size === 0 ? full([1], 1) : asFloat(y).tensor), exact: false, bound: y.bound };
 }
 
 function binary(
@@ -221,8 +179,8 @@ function castTo(dtype: DType): FuzzOp {
   };
 }
 
-/** Every op by name. */
-export const FUZZ_OPS: Readonly<Record<string, FuzzOp>> = {
+/** Ops that the compiler writes kernels for, or fuses, by name. */
+export const FUSED_OPS: Readonly<Record<string, FuzzOp>> = {
   neg: unary(neg, (x) => x),
   tanh: unary(tanh, () => 1),
   sin: unary(sin, () => 1),

@@ -11,7 +11,12 @@ import { formatAval, sizeOf } from "../../../src/core/shape.ts";
 import { fromHost, type Tensor } from "../../../src/core/tensor.ts";
 import { mul, tensor } from "../../../src/ops/mod.ts";
 import { randomSource } from "../../support/random.ts";
-import { type Draw, FUZZ_OPS, type FuzzValue } from "./fuzz_ops.ts";
+import { KERNEL_OPS } from "./fuzz_kernels.ts";
+import { FUSED_OPS } from "./fuzz_ops.ts";
+import type { Draw, FuzzOp, FuzzValue } from "./fuzz_values.ts";
+
+/** Every op by name. */
+const FUZZ_OPS: Readonly<Record<string, FuzzOp>> = { ...FUSED_OPS, ...KERNEL_OPS };
 
 /** One argument of a random program. */
 export interface InputDraw {
@@ -23,7 +28,7 @@ export interface InputDraw {
 
 /** One instruction: an op, which earlier values it reads, and numbers that settle its options. */
 export interface Instruction {
-  /** Name in {@linkcode FUZZ_OPS}. */
+  /** Name of an op. */
   readonly op: string;
   /** First operand, modulo the number of values. */
   readonly x: number;

@@ -4,18 +4,11 @@ import { forwardFlop, stepsOf, trainingFlop } from "../../../src/train/compare/b
 import type { ComparisonRequest } from "../../../src/train/compare/comparison.ts";
 import { matchWidth, parametersOf } from "../../../src/train/compare/matching.ts";
 import { planComparison } from "../../../src/train/compare/plan.ts";
-import { parseVariants } from "../../../src/train/compare/specs.ts";
+import { requestOf as smallRequest } from "./support/fake_runs.ts";
 
 function requestOf(routers: string, changes: Partial<ComparisonRequest> = {}): ComparisonRequest {
-  return {
-    title: null,
-    variants: parseVariants(routers, []),
-    common: { width: 16, heads: 2, layers: 2, expertWidth: 24, seq: 16, batch: 4, experts: 4 },
-    budget: { kind: "steps", amount: 100 },
-    match: "compute",
-    seeds: 2,
-    ...changes,
-  };
+  const small = smallRequest(routers);
+  return { ...small, common: { ...small.common, experts: 4 }, budget: { kind: "steps", amount: 100 }, ...changes };
 }
 
 Deno.test("stepsOf() divides bytes by batches, and steps by passes at equal compute only", () => {

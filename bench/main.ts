@@ -40,6 +40,7 @@ import { tinyOpsQuestion } from "./tiny_ops_bench.ts";
 import { trainStepQuestion } from "./train_step_bench.ts";
 import { transformerStepQuestion } from "./transformer_step_bench.ts";
 import { valueRowsQuestion } from "./value_rows_bench.ts";
+import { windowsQuestion } from "./windows_bench.ts";
 
 const QUESTIONS: readonly Question[] = [
   matmulQuestion,
@@ -59,6 +60,7 @@ const QUESTIONS: readonly Question[] = [
   trainStepQuestion,
   precisionQuestion,
   decodeQuestion,
+  windowsQuestion,
   startQuestion,
   calibrationQuestion,
 ];

@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { type DeviceInfo, key, mixedPrecision, realize, tensor, trainState } from "../mod.ts";
+import { type DeviceInfo, key, mixedPrecision, realize, trainState } from "../mod.ts";
 import { resolveConfig, type TrainConfig } from "../src/train/config.ts";
-import { buildModel, countParameters, VOCABULARY } from "../src/train/model.ts";
-import { type Batch, buildOptimizer, buildStep, type RunMetrics, type RunState } from "../src/train/objective.ts";
+import { buildModel, countParameters } from "../src/train/model.ts";
+import { buildOptimizer, buildStep, type RunMetrics, type RunState } from "../src/train/objective.ts";
 import { lossScaleFor } from "../src/train/precision.ts";
-import { randomSource } from "../tests/support/random.ts";
 import { withOracle } from "../tests/support/runtimes.ts";
 import { registerBenches } from "./deno_bench.ts";
 import type { Built, Contender, Question, Work } from "./harness.ts";
+import { randomBatch } from "./random_batch.ts";
 import { WrongResultError } from "./verify.ts";
 
 /** What is compared: what a model computes in, and what its parameters are stored in. */
@@ -38,12 +38,6 @@ interface Run {
   plannedBytes(): number;
   step(): RunMetrics;
   held(): unknown;
-}
-
-function randomBatch({ batch, seq }: TrainConfig): Batch {
-  const random = randomSource(1);
-  const bytes = Uint32Array.from({ length: batch * (seq + 1) }, () => random.integer(0, VOCABULARY));
-  return { ids: tensor(bytes, { shape: [batch, seq + 1], dtype: "u32" }) };
 }
 
 function startRun(base: TrainConfig, { compute, parameters }: Variant): Run {

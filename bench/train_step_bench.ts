@@ -3,32 +3,27 @@
  *
  * @module
  */
-import { type DeviceInfo, key, realize, tensor, trainState } from "../mod.ts";
+import { type DeviceInfo, key, realize, trainState } from "../mod.ts";
 import { resolveConfig, type TrainConfig } from "../src/train/config.ts";
 import { buildModel, countParameters, type ModelParams, VOCABULARY } from "../src/train/model.ts";
-import { type Batch, buildOptimizer, buildStep, type RunMetrics, type RunState } from "../src/train/objective.ts";
+import { buildOptimizer, buildStep, type RunMetrics, type RunState } from "../src/train/objective.ts";
 import type { PresetName, RouterName } from "../src/train/presets.ts";
-import { randomSource } from "../tests/support/random.ts";
 import { withOracle } from "../tests/support/runtimes.ts";
 import { registerBenches } from "./deno_bench.ts";
 import type { Built, Question } from "./harness.ts";
+import { randomBatch } from "./random_batch.ts";
 import { expectClose, WrongResultError } from "./verify.ts";
 
 /** A run that is stepped by hand. */
 interface Run {
   readonly config: TrainConfig;
   readonly work: { readonly flop: number; readonly bytes: number; readonly items: { name: string; count: number } };
+  /** Bytes that a step needs: state, batch, and all temporaries of the compiled program. */
+  plannedBytes(): number;
   /** Takes a step and returns what it measured. */
   step(): RunMetrics;
   /** All tensors the run holds now. */
   held(): unknown;
-}
-
-/** Windows of random bytes: how long a step takes does not depend on what is written. */
-function randomBatch({ batch, seq }: TrainConfig): Batch {
-  const random = randomSource(1);
-  const bytes = Uint32Array.from({ length: batch * (seq + 1) }, () => random.integer(0, VOCABULARY));
-  return { ids: tensor(bytes, { shape: [batch, seq + 1], dtype: "u32" }) };
 }
 
 function startRun(config: TrainConfig): Run {
@@ -40,6 +35,7 @@ function startRun(config: TrainConfig): Run {
   return {
     config,
     work: workOf(config, state.params),
+    plannedBytes: () => step.memory(state, batch).peakBytes,
     step() {
       const [next, metrics] = step(state, batch);
       state = next;
@@ -83,9 +79,10 @@ async function verifyRun(run: Run): Promise<void> {
 function build(configs: readonly TrainConfig[]): Built {
   const runs = configs.map(startRun);
   return {
-    contenders: runs.map(({ config, work, step }, place) => ({
+    contenders: runs.map(({ config, work, plannedBytes, step }, place) => ({
       name: config.router,
       work,
+      plannedBytes: plannedBytes(),
       run: step,
       ...(place === 0 ? {} : { ratioTo: configs[0]!.router }),
     })),

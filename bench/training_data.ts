@@ -45,7 +45,7 @@ type Random = ReturnType<typeof randomSource>;
 
 function normals(random: Random, shape: readonly number[], deviation: number): HostArray {
   const count = shape.reduce((product, size) => product * size, 1);
-  return floats(shape, Float32Array.from(random.normals(count), (value) => value * deviation));
+  return floats(shape, random.normals(count).map((value) => value * deviation));
 }
 
 function constant(size: number, value: number): HostArray {

@@ -83,7 +83,7 @@ export type Outputs = Readonly<Record<string, Float32Array>>;
 
 /** Wraps numbers as f32. */
 export function floats(shape: readonly number[], data: ArrayLike<number>): HostArray {
-  return { shape, dtype: "f32", data: data instanceof Float32Array ? data : Float32Array.from(data) };
+  return { shape, dtype: "f32", data: data instanceof Float32Array ? data : new Float32Array(data) };
 }
 
 /** Wraps whole numbers as i32, the integer type that every library has. */

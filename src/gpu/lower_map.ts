@@ -18,6 +18,7 @@ import {
 import type { Fusion, Group } from "./fuse.ts";
 import { type BufferRef, ModuleWriter, uniformBytesFor } from "./module.ts";
 import { partHead, partsOf } from "./parts.ts";
+import { isReduce } from "./reads.ts";
 
 /** Steps of a software adapter's invocation at most. */
 const MOST_STEPS = 16;
@@ -81,10 +82,6 @@ function stepsFor(group: Group, threads: number, adapter: AdapterTraits): number
   if (!adapter.software || group.members.some(isReduce)) return 1;
   const workgroups = threads / workgroupSizeFor(threads, adapter);
   return Math.max(1, Math.min(MOST_STEPS, Math.floor(workgroups / ENOUGH_WORKGROUPS)));
-}
-
-function isReduce(node: GraphNode): boolean {
-  return node.primitive.lower.as === "reduce";
 }
 
 /** Whether four results of a reduction lie together, and so do what they are made of. */

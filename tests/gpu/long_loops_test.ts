@@ -5,7 +5,7 @@
 import { assertRejects } from "@std/assert";
 import { OutOfMemoryError } from "../../src/core/errors.ts";
 import { read } from "../../src/core/realize.ts";
-import { type Shape, sizeOf } from "../../src/core/shape.ts";
+import type { Shape } from "../../src/core/shape.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import { vjp } from "../../src/core/vjp.ts";
 import { cachedAttention, causalAttention } from "../../src/ops/attention.ts";
@@ -38,14 +38,14 @@ import { randomSource } from "../support/random.ts";
 import { gpuTest, withOracle } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
 import { TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
+import { uniformTensor } from "../support/draw.ts";
 
 const LONG = 70_001;
 /** Sums of 70,000 terms in f32. */
 const LONG_SUM = { relative: 1e-4, absolute: 1e-4 };
 
 function drawn(shape: Shape, seed: number): Tensor {
-  const random = randomSource(seed);
-  return tensor(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-1, 1)), { shape });
+  return uniformTensor(shape, seed, { limit: 1 });
 }
 
 type Computed = Readonly<Record<string, Tensor>>;

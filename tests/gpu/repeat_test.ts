@@ -45,15 +45,11 @@ import {
 import { randomSource } from "../support/random.ts";
 import { gpuTest } from "../support/runtimes.ts";
 import { withAdapterClass } from "../support/variants.ts";
+import { uniformTensor } from "../support/draw.ts";
 
 const RUNS = 100;
 /** Runs whose results are read together: a read waits for the device. They lie in buffers of their own. */
 const RUNS_A_READ = 10;
-
-function drawn(shape: Shape, seed: number): Tensor {
-  const random = randomSource(seed);
-  return tensor(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-2, 2)), { shape });
-}
 
 /** Places below `high`, the low ones far more often than the others. */
 function skewedPlaces(shape: Shape, high: number, seed: number): Tensor {
@@ -65,7 +61,7 @@ function skewedPlaces(shape: Shape, high: number, seed: number): Tensor {
 /** A function's result and the gradient of every argument for a random cotangent. */
 function withGradients(f: (...args: Tensor[]) => Tensor, ...args: readonly Tensor[]): readonly Tensor[] {
   const [out, pull] = vjp(f, ...args);
-  return [out, ...pull(drawn(out.shape, 99))];
+  return [out, ...pull(uniformTensor(out.shape, 99))];
 }
 
 function experts(one: ExpertCase): readonly Tensor[] {
@@ -83,8 +79,12 @@ const TOKENS = 60;
 /** Sums of every kind, by name: results and gradients, nothing computed yet. */
 const SUBJECTS: Readonly<Record<string, () => readonly Tensor[]>> = {
   "products": () => [
-    ...withGradients((a, b) => matmul(a!, b!), drawn([37, 130], 1), drawn([130, 65], 2)),
-    ...withGradients((a, b) => matmul(a!, b!, { transposeB: true }), drawn([3, 20, 33], 3), drawn([3, 9, 33], 4)),
+    ...withGradients((a, b) => matmul(a!, b!), uniformTensor([37, 130], 1), uniformTensor([130, 65], 2)),
+    ...withGradients(
+      (a, b) => matmul(a!, b!, { transposeB: true }),
+      uniformTensor([3, 20, 33], 3),
+      uniformTensor([3, 9, 33], 4),
+    ),
   ],
   "top-1 experts": () => experts({ ...EXPERTS, choices: randomChoices({ tokens: TOKENS, k: 1, experts: 8 }) }),
   "top-2 experts with dropped choices": () =>
@@ -98,43 +98,43 @@ const SUBJECTS: Readonly<Record<string, () => readonly Tensor[]>> = {
     experts({ ...EXPERTS, choices: Array.from({ length: TOKENS }, (_, token) => [token % 13 === 0 ? 2 : 5]) }),
   "segments": () => {
     const one: ExpertCase = { ...EXPERTS, choices: randomChoices({ tokens: TOKENS, k: 2, experts: 8 }) };
-    const plan = casePlan(one, drawn([2 * TOKENS], 5));
+    const plan = casePlan(one, uniformTensor([2 * TOKENS], 5));
     return withGradients(
       (x, weight, bias) => executeSegments(plan, x!, { weight: weight!, bias: bias! }),
-      drawn([TOKENS, 12], 6),
-      drawn([8, 12, 20], 7),
-      drawn([8, 20], 8),
+      uniformTensor([TOKENS, 12], 6),
+      uniformTensor([8, 12, 20], 7),
+      uniformTensor([8, 20], 8),
     );
   },
   "rows of values": () =>
     withGradients(
       (values, weights) => valueRows(values!, { rows: skewedPlaces([50, 9], 40, 9), weights: weights! }),
-      drawn([40, 12], 10),
-      drawn([50, 9], 11),
+      uniformTensor([40, 12], 10),
+      uniformTensor([50, 9], 11),
     ),
   "attention": () =>
     withGradients(
       (q, k, v) => causalAttention(q!, k!, v!),
-      ...[1, 2, 3].map((seed) => drawn([2, 45, 8], seed)),
+      ...[1, 2, 3].map((seed) => uniformTensor([2, 45, 8], seed)),
     ),
   "softmax, norms and running sums": () => [
-    ...withGradients((x) => softmax(x!), drawn([33, 77], 12)),
+    ...withGradients((x) => softmax(x!), uniformTensor([33, 77], 12)),
     ...withGradients(
       (x, scale, bias) => layerNorm(x!, { scale: scale!, bias: bias! }),
-      drawn([130, 68], 13),
-      drawn([68], 14),
-      drawn([68], 15),
+      uniformTensor([130, 68], 13),
+      uniformTensor([68], 14),
+      uniformTensor([68], 15),
     ),
-    cumsum(drawn([3, 1100], 16)),
-    sum(drawn([70_001], 17)),
-    sum(drawn([3001, 5], 18), { axis: 0 }),
+    cumsum(uniformTensor([3, 1100], 16)),
+    sum(uniformTensor([70_001], 17)),
+    sum(uniformTensor([3001, 5], 18), { axis: 0 }),
   ],
   "cross-entropy": () =>
-    withGradients((logits) => crossEntropy(logits!, skewedPlaces([40], 257, 19)), drawn([40, 257], 20)),
+    withGradients((logits) => crossEntropy(logits!, skewedPlaces([40], 257, 19)), uniformTensor([40, 257], 20)),
   "gathered and scattered rows": () => [
-    ...withGradients((x) => take(x!, skewedPlaces([900], 30, 21), { axis: 0 }), drawn([30, 12], 22)),
-    scatterAdd([30, 5], skewedPlaces([700], 30, 23), drawn([700, 5], 24)),
-    segmentSum(drawn([5000, 3], 25), skewedPlaces([5000], 4, 26), 4),
+    ...withGradients((x) => take(x!, skewedPlaces([900], 30, 21), { axis: 0 }), uniformTensor([30, 12], 22)),
+    scatterAdd([30, 5], skewedPlaces([700], 30, 23), uniformTensor([700, 5], 24)),
+    segmentSum(uniformTensor([5000, 3], 25), skewedPlaces([5000], 4, 26), 4),
   ],
 };
 

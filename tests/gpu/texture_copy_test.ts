@@ -1,20 +1,20 @@
 import { assertEquals, assertMatch, assertNotMatch } from "@std/assert";
 import { read } from "../../src/core/realize.ts";
-import { type Shape, sizeOf } from "../../src/core/shape.ts";
+import type { Shape } from "../../src/core/shape.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import { vjp } from "../../src/core/vjp.ts";
-import { cast, matmul, mul, relu, reshape, tensor } from "../../src/ops/mod.ts";
+import { cast, matmul, mul, relu, reshape } from "../../src/ops/mod.ts";
 import { profile } from "../../src/gpu/profile.ts";
-import { assertClose, gpuTest, randomSource, withOracle } from "../support/check_primitive.ts";
+import { assertClose, gpuTest, withOracle } from "../support/check_primitive.ts";
 import { withAdapterClass } from "../support/variants.ts";
 import { compile, f32 } from "./support/compile.ts";
+import { uniformTensor } from "../support/draw.ts";
 
 const COPY = / to texture \S+ {2}\[copy\]/g;
 const FILL = / to texture \S+ {2}\[\d/g;
 
 function drawn(shape: Shape, seed: number): Tensor {
-  const random = randomSource(seed);
-  return tensor(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-1, 1)), { shape });
+  return uniformTensor(shape, seed, { limit: 1 });
 }
 
 Deno.test("operands whose rows are whole multiples of 64 elements go to textures by a copy", () => {

@@ -16,9 +16,9 @@ import { key } from "../../src/ops/random.ts";
 import { sliceAxis } from "../../src/ops/slice.ts";
 import { hashRouter } from "../../src/routing/hash_router.ts";
 import { checkLayer } from "../support/check_layer.ts";
-import { randomSource } from "../support/random.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
+import { normalTensor } from "../support/draw.ts";
 
 type Empty = Readonly<Record<string, never>>;
 
@@ -31,11 +31,6 @@ const doubling: Layer<Empty, Tensor, Tensor> = {
   init: () => ({}),
   apply: (_params, z) => add(mul(z, 2), 1),
 };
-
-function draw(shape: readonly number[], seed: number): Tensor {
-  const size = shape.reduce((product, n) => product * n, 1);
-  return tensor(randomSource(seed).normals(size).map(Math.fround), { shape });
-}
 
 checkLayer({
   layer: altUp({ layer: linear({ inputs: 3, outputs: 3 }), width: 3, blocks: 2, index: 3 }),
@@ -107,7 +102,7 @@ gpuTest("altUp() has the values of the specification's example", checkSpecified)
 oracleTest("altUp() is a loop over tokens, blocks and elements", async () => {
   const [K, D, T, active] = [3, 2, 5, 1];
   const layer = altUp({ layer: doubling, width: D, blocks: K, index: 4 });
-  const [x, prediction, correction] = [draw([T, K * D], 1), draw([K * K], 2), draw([K], 3)];
+  const [x, prediction, correction] = [normalTensor([T, K * D], 1), normalTensor([K * K], 2), normalTensor([K], 3)];
   const data = await read({
     x,
     prediction,
@@ -134,7 +129,7 @@ oracleTest("altUp() starts by giving every block the increment of the computed o
   for (const [index, selection, active] of [[0, "alternating", 0], [5, "alternating", 2], [5, "same", 0]] as const) {
     const layer = altUp({ layer: inner, width: 3, blocks: 3, index, selection });
     const params = layer.init(key(1));
-    const x = draw([4, 9], 2);
+    const x = normalTensor([4, 9], 2);
     const block = sliceAxis(x, 1, { start: active * 3, stop: active * 3 + 3 });
     const { before, out, read: own, made } = await read({
       before: x,
@@ -166,7 +161,10 @@ oracleTest("altUp() hands ids and masks to a routed block and returns its plan",
       body: moe({ router, width: 4, inner: 3 }),
     });
   const layer = recycledAltUp({ layer: altUp({ layer: block(), width: 4, index: 1 }), width: 4 });
-  const input = { hidden: draw([2, 3, 4], 1), ids: tensor([0, 1, 2, 3, 4, 0], { shape: [2, 3], dtype: "u32" }) };
+  const input = {
+    hidden: normalTensor([2, 3, 4], 1),
+    ids: tensor([0, 1, 2, 3, 4, 0], { shape: [2, 3], dtype: "u32" }),
+  };
   const params = layer.init(key(3));
   const { hidden, plan } = layer.apply(params, input);
   const alone = block().apply(params.layer, input);

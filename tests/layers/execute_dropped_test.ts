@@ -17,27 +17,22 @@ import type { DispatchPlan } from "../../src/routing/plan_types.ts";
 import { reluRouter } from "../../src/routing/relu_router.ts";
 import { topKRouter, type TopKRouterOptions } from "../../src/routing/top_k_router.ts";
 import { checkOp } from "../support/check_primitive.ts";
-import { randomSource } from "../support/random.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
+import { normalTensor } from "../support/draw.ts";
 
 const [TOKENS, WIDTH, EXPERTS, INNER] = [9, 4, 3, 5];
 const CLOSE = { relative: 1e-5, absolute: 1e-5 };
 
-function draw(shape: readonly number[], seed: number): Tensor {
-  const size = shape.reduce((product, n) => product * n, 1);
-  return tensor(randomSource(seed).normals(size).map(Math.fround), { shape });
-}
-
 /** Parameters of the gated body with all biases. */
 function gatedParams(): ExpertParams {
   return {
-    up: draw([EXPERTS, WIDTH, INNER], 1),
-    upBias: draw([EXPERTS, INNER], 2),
-    gate: draw([EXPERTS, WIDTH, INNER], 3),
-    gateBias: draw([EXPERTS, INNER], 4),
-    down: draw([EXPERTS, INNER, WIDTH], 5),
-    downBias: draw([EXPERTS, WIDTH], 6),
+    up: normalTensor([EXPERTS, WIDTH, INNER], 1),
+    upBias: normalTensor([EXPERTS, INNER], 2),
+    gate: normalTensor([EXPERTS, WIDTH, INNER], 3),
+    gateBias: normalTensor([EXPERTS, INNER], 4),
+    down: normalTensor([EXPERTS, INNER, WIDTH], 5),
+    downBias: normalTensor([EXPERTS, WIDTH], 6),
   };
 }
 
@@ -50,7 +45,7 @@ const MASK = Array.from({ length: TOKENS }, (_, t) => t !== 4);
 
 function topKPlan(hidden: Tensor, options: Omit<TopKRouterOptions, "width" | "experts">): DispatchPlan {
   const router = topKRouter({ width: WIDTH, experts: EXPERTS, ...options });
-  return router.route({ gate: draw([WIDTH, EXPERTS], 7) }, { hidden, mask: tensor(MASK) });
+  return router.route({ gate: normalTensor([WIDTH, EXPERTS], 7) }, { hidden, mask: tensor(MASK) });
 }
 
 /** Plans of every kind: dropped tokens, weights before the experts, different numbers of experts. */
@@ -60,15 +55,15 @@ const PLANS: Readonly<Record<string, (hidden: Tensor) => DispatchPlan>> = {
   "weights before the experts": (hidden) => ({ ...topKPlan(hidden, { k: 2 }), scaleAt: "input" }),
   "different numbers of experts": (hidden) =>
     reluRouter({ width: WIDTH, experts: EXPERTS, k: 1 })
-      .route({ gate: draw([WIDTH, EXPERTS], 7), coefficient: ones([]) }, { hidden, mask: tensor(MASK) }),
+      .route({ gate: normalTensor([WIDTH, EXPERTS], 7), coefficient: ones([]) }, { hidden, mask: tensor(MASK) }),
 };
 
 async function checkRateZero(names: readonly string[]): Promise<void> {
   for (const name of names) {
     const planOf = PLANS[name]!;
     for (const [body, paramsOf] of [["ffn", plainParams], ["glu", gatedParams]] as const) {
-      const inputs = { hidden: draw([TOKENS, WIDTH], 8), params: paramsOf() };
-      const cotangent = draw([TOKENS, WIDTH], 9);
+      const inputs = { hidden: normalTensor([TOKENS, WIDTH], 8), params: paramsOf() };
+      const cotangent = normalTensor([TOKENS, WIDTH], 9);
       const dropped = (from: typeof inputs) =>
         executeDropped(planOf(from.hidden), from.hidden, from.params, { activation: "silu", key: key(0), rate: 0 });
       const fused = (from: typeof inputs) =>
@@ -98,7 +93,7 @@ gpuTest(
 checkOp({
   name: "executeDropped",
   fn: (hidden, up, down) =>
-    executeDropped(topKPlan(draw([TOKENS, WIDTH], 8), { k: 2 }), hidden, { up, down }, {
+    executeDropped(topKPlan(normalTensor([TOKENS, WIDTH], 8), { k: 2 }), hidden, { up, down }, {
       activation: "gelu",
       key: key(3),
       rate: 0.4,
@@ -135,7 +130,7 @@ oracleTest("moe() drops inner values while training only, apart from what its ro
   const router = topKRouter({ width: WIDTH, experts: EXPERTS, k: 2, jitter: 0.1 });
   const [plain, dropping] = [0, 0.5].map((innerDropout) => moe({ router, width: WIDTH, inner: INNER, innerDropout }));
   const params = plain!.init(key(1));
-  const hidden = draw([TOKENS, WIDTH], 8);
+  const hidden = normalTensor([TOKENS, WIDTH], 8);
   const outputOf = (layer: typeof plain, context: Parameters<NonNullable<typeof plain>["apply"]>[2]) =>
     layer!.apply(params, { hidden }, context).hidden;
   const { evaluated, same, trained, repeated, another, undropped } = await read({
@@ -158,7 +153,7 @@ oracleTest("moe() drops inner values while training only, apart from what its ro
 });
 
 oracleTest("executeDropped() keeps the type of the hidden states", () => {
-  const hidden = cast(draw([TOKENS, WIDTH], 8), "bf16");
+  const hidden = cast(normalTensor([TOKENS, WIDTH], 8), "bf16");
   const options = { activation: "relu", key: key(0), rate: 0.5 } as const;
   const output = executeDropped(topKPlan(hidden, { k: 2 }), hidden, plainParams(), options);
   assertEquals([output.dtype, output.shape], ["bf16", [TOKENS, WIDTH]]);

@@ -2,7 +2,6 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ConfigError } from "../../src/core/errors.ts";
 import { grad } from "../../src/core/grad.ts";
 import { read } from "../../src/core/realize.ts";
-import type { Tensor } from "../../src/core/tensor.ts";
 import { feedForward } from "../../src/layers/feed_forward.ts";
 import { causalSelfAttention } from "../../src/layers/causal_self_attention.ts";
 import { linear } from "../../src/layers/linear.ts";
@@ -22,19 +21,14 @@ import { lshLookup } from "../../src/routing/lsh_lookup.ts";
 import { hashRouter } from "../../src/routing/hash_router.ts";
 import { softmaxLookup } from "../../src/routing/softmax_lookup.ts";
 import { checkLayer } from "../support/check_layer.ts";
-import { randomSource } from "../support/random.ts";
 import { oracleTest } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
+import { normalTensor } from "../support/draw.ts";
 
 const TOLERANCE = { relative: 1e-5, absolute: 1e-5 };
 const IDS = [3, 0, 1, 3, 2, 1];
 const [ids, mask] = [tensor(IDS, { dtype: "u32" }), tensor([true, true, true, true, false, true])];
 const layer = linear({ inputs: 3, outputs: 3 });
-
-function draw(shape: readonly number[], seed: number): Tensor {
-  const size = shape.reduce((product, n) => product * n, 1);
-  return tensor(randomSource(seed).normals(size).map(Math.fround), { shape });
-}
 
 checkLayer({
   layer: memoryLayer({ lookup: idLookup({ rows: 4 }), layer, width: 3 }),
@@ -93,16 +87,16 @@ checkLayer({
 });
 
 oracleTest("memoryLayer() consumes rows as its formulas say, token by token", async () => {
-  const [hidden, lookup] = [draw([6, 3], 1), idLookup({ rows: 4 })];
+  const [hidden, lookup] = [normalTensor([6, 3], 1), idLookup({ rows: 4 })];
   for (const use of ["add", "concat", "experts"] as const) {
     const memory = memoryLayer({ lookup, layer, width: 3, use });
     const initial = memory.init(key(1));
     const params = use === "experts"
-      ? { ...initial, experts: { up: draw([4, 3, 16], 2), down: draw([4, 16, 3], 3) } }
+      ? { ...initial, experts: { up: normalTensor([4, 3, 16], 2), down: normalTensor([4, 16, 3], 3) } }
       : {
         ...initial,
-        rows: draw([4, 3], 2),
-        ...(initial.join && { join: { ...initial.join, weight: draw([6, 3], 3) } }),
+        rows: normalTensor([4, 3], 2),
+        ...(initial.join && { join: { ...initial.join, weight: normalTensor([6, 3], 3) } }),
       };
     const expected = IDS.map((id, token) => {
       const x = slice(hidden, [{ start: token, stop: token + 1 }]);
@@ -125,7 +119,7 @@ oracleTest("memoryLayer() consumes rows as its formulas say, token by token", as
 });
 
 oracleTest("memoryLayer() starts as the layer alone where its rows start at 0 or are experts", async () => {
-  const hidden = draw([6, 3], 1);
+  const hidden = normalTensor([6, 3], 1);
   const options = { lookup: idLookup({ rows: 4 }), layer, width: 3 };
   for (
     const memory of [
@@ -150,7 +144,7 @@ oracleTest(
   async () => {
     const memory = memoryLayer({ lookup: lshLookup({ width: 3, rows: 8 }), layer, width: 3 });
     const params = memory.init(key(1));
-    const hidden = draw([3, 3], 4);
+    const hidden = normalTensor([3, 3], 4);
     const gradients = grad((p: typeof params) => sum(square(memory.apply(p, { hidden }).hidden)))(params);
     const { rows, directions, found } = await read({
       rows: gradients.rows!,
@@ -176,7 +170,7 @@ oracleTest("memoryLayer() is a body of transformer blocks and draws while traini
     attention: causalSelfAttention({ width: 4, heads: 2 }),
     body: memoryLayer({ lookup, layer: feedForward({ width: 4 }), width: 4 }),
   });
-  const { hidden, plan } = block.apply(block.init(key(0)), { hidden: draw([2, 3, 4], 5) }, {
+  const { hidden, plan } = block.apply(block.init(key(0)), { hidden: normalTensor([2, 3, 4], 5) }, {
     train: true,
     key: key(1),
   });

@@ -14,9 +14,9 @@ import { tensor, zeros } from "../../src/ops/creation.ts";
 import { key } from "../../src/ops/random.ts";
 import { sliceAxis } from "../../src/ops/slice.ts";
 import { checkLayer } from "../support/check_layer.ts";
-import { randomSource } from "../support/random.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
+import { normalTensor } from "../support/draw.ts";
 
 type Empty = Readonly<Record<string, never>>;
 
@@ -26,11 +26,6 @@ const doubling: Layer<Empty, Tensor, Tensor> = {
   init: () => ({}),
   apply: (_params, z) => add(mul(z, 2), 1),
 };
-
-function draw(shape: readonly number[], seed: number): Tensor {
-  const size = shape.reduce((product, n) => product * n, 1);
-  return tensor(randomSource(seed).normals(size).map(Math.fround), { shape });
-}
 
 checkLayer({
   layer: sequenceAltUp({ layer: linear({ inputs: 3, outputs: 3 }), stride: 3 }),
@@ -63,7 +58,7 @@ oracleTest("sequenceAltUp() is a loop over positions", async () => {
   const layer = sequenceAltUp({ layer: doubling, stride });
   const [own, anchor, correction] = [0.6, -0.3, 1.7];
   const params = { layer: {}, own: tensor(own), anchor: tensor(anchor), correction: tensor(correction) };
-  const { x, out } = await read({ x: draw([S, D], 1), out: layer.apply(params, draw([S, D], 1)) });
+  const { x, out } = await read({ x: normalTensor([S, D], 1), out: layer.apply(params, normalTensor([S, D], 1)) });
   const expected = Array.from(x, (value, at) => {
     const first = x[Math.floor(at / D / stride) * stride * D + at % D]!;
     const gained = 2 * first + 1 - (own + anchor) * first;
@@ -80,7 +75,7 @@ oracleTest("sequenceAltUp() stays causal around a causal block", async () => {
       body: feedForward({ width: 4 }),
     }),
   });
-  const [params, hidden] = [layer.init(key(1)), draw([1, 7, 4], 2)];
+  const [params, hidden] = [layer.init(key(1)), normalTensor([1, 7, 4], 2)];
   const all = await layer.apply(params, { hidden }).hidden.data();
   for (const length of [1, 2, 5, 6]) {
     const prefix = layer.apply(params, { hidden: sliceAxis(hidden, 1, { stop: length }) }).hidden;

@@ -14,9 +14,9 @@ import { key } from "../../src/ops/random.ts";
 import { sum } from "../../src/ops/reduce.ts";
 import { square } from "../../src/ops/unary.ts";
 import { checkLayer } from "../support/check_layer.ts";
-import { randomSource } from "../support/random.ts";
 import { oracleTest } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
+import { normalTensor } from "../support/draw.ts";
 
 type Empty = Readonly<Record<string, never>>;
 
@@ -31,11 +31,6 @@ const doubling: Layer<Empty, Tensor, Tensor> = {
 };
 
 const unchanged: Layer<Empty, Tensor, Tensor> = { name: "unchanged", init: () => ({}), apply: (_params, z) => z };
-
-function draw(shape: readonly number[], seed: number): Tensor {
-  const size = shape.reduce((product, n) => product * n, 1);
-  return tensor(randomSource(seed).normals(size).map(Math.fround), { shape });
-}
 
 checkLayer({
   layer: tokenAltUp({ layer: linear({ inputs: 3, outputs: 3 }), width: 3, blocks: 2, active: 1 }),
@@ -65,17 +60,17 @@ checkLayer({
 function learned(): TokenAltUpParams<Empty> {
   return {
     layer: {},
-    scale: add(mul(draw([D], 1), 0.1), 1),
-    features: mul(draw([D, K], 2), 3),
-    prediction: draw([K, K * K], 3),
-    correction: draw([K, K], 4),
+    scale: add(mul(normalTensor([D], 1), 0.1), 1),
+    features: mul(normalTensor([D, K], 2), 3),
+    prediction: normalTensor([K, K * K], 3),
+    correction: normalTensor([K, K], 4),
   };
 }
 
 oracleTest("tokenAltUp() is a loop over tokens with coefficients of their own", async () => {
   const layer = tokenAltUp({ layer: doubling, width: D, blocks: K });
   const { layer: _none, ...params } = learned();
-  const x = draw([T, K * D], 5);
+  const x = normalTensor([T, K * D], 5);
   const data = await read({ x, params, out: layer.apply(learned(), x) });
   const { scale, features, prediction, correction } = data.params;
   function featuresOf(z: readonly number[]): number[] {
@@ -111,7 +106,7 @@ oracleTest("tokenAltUp() is a loop over tokens with coefficients of their own", 
 });
 
 oracleTest("tokenAltUp() starts as altUp() does", async () => {
-  const [x, inner] = [draw([T, K * D], 6), linear({ inputs: D, outputs: D })];
+  const [x, inner] = [normalTensor([T, K * D], 6), linear({ inputs: D, outputs: D })];
   const byToken = tokenAltUp({ layer: inner, width: D, blocks: K });
   const shared = altUp({ layer: inner, width: D, blocks: K });
   const params = byToken.init(key(1));
@@ -124,7 +119,7 @@ oracleTest("tokenAltUp() starts as altUp() does", async () => {
 
 oracleTest("tokenAltUp() bounds its weights but not their gradients, the prediction's in training only", async () => {
   const layer = tokenAltUp({ layer: doubling, width: D, blocks: K, clip: 2 });
-  const x = draw([T, K * D], 7);
+  const x = normalTensor([T, K * D], 7);
   function outputs(prediction: number, correction: number, train: boolean): Tensor {
     const weights = { prediction: full([K, K * K], prediction), correction: full([K, K], correction) };
     return layer.apply({ ...learned(), ...weights }, x, { train });

@@ -16,31 +16,18 @@ import {
 } from "../../src/ops/attention_rotary.ts";
 import { causalAttention } from "../../src/ops/attention.ts";
 import { mul } from "../../src/ops/binary.ts";
-import { tensor } from "../../src/ops/creation.ts";
 import { sum } from "../../src/ops/reduce.ts";
 import { cos, sin } from "../../src/ops/unary.ts";
-import {
-  assertClose,
-  checkOp,
-  gpuTest,
-  oracleTest,
-  randomSource,
-  toleranceFor,
-  withOracle,
-} from "../support/check_primitive.ts";
+import { assertClose, checkOp, gpuTest, oracleTest, toleranceFor, withOracle } from "../support/check_primitive.ts";
 import { type AdapterClass, TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
+import { uniformTensor } from "../support/draw.ts";
 
 /** Sums of up to a hundred products, and exponentials of them. */
 const F32 = { relative: 3e-5, absolute: 1e-5 };
 
-function drawn(shape: readonly number[], seed: number, dtype: "f32" | "bf16" = "f32"): Tensor {
-  const random = randomSource(seed);
-  return tensor(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-2, 2)), { shape, dtype });
-}
-
 /** Tables of arbitrary angles for a projection [..., S, 3, H, C]. */
 function tablesFor(shape: readonly number[]): AngleTables {
-  const angles = drawn([shape.at(-4)!, shape.at(-1)! / 2], 9);
+  const angles = uniformTensor([shape.at(-4)!, shape.at(-1)! / 2], 9);
   return { cos: cos(angles), sin: sin(angles) };
 }
 
@@ -52,8 +39,8 @@ function inParts(joint: Tensor, tables: AngleTables): Tensor {
 
 async function resultAndGradient(attend: typeof inParts, shape: readonly number[], dtype: "f32" | "bf16" = "f32") {
   const tables = tablesFor(shape);
-  const [out, pull] = vjp((joint: Tensor) => attend(joint, tables), drawn(shape, 1, dtype));
-  const [gradient] = pull(drawn(out.shape, 2, dtype));
+  const [out, pull] = vjp((joint: Tensor) => attend(joint, tables), uniformTensor(shape, 1, { dtype }));
+  const [gradient] = pull(uniformTensor(out.shape, 2, { dtype }));
   return await read({ out, gradient });
 }
 
@@ -111,7 +98,7 @@ async function dispatchesOf(adapterClass: AdapterClass, dtype: "f32" | "bf16"): 
       const [out, pull] = vjp((joint: Tensor) => rotaryAttention(joint, { cos, sin }), joint);
       return pull(out);
     });
-    const printed = await step.program(drawn([2, 8, 3, 2, 8], 1, dtype), tables.cos, tables.sin);
+    const printed = await step.program(uniformTensor([2, 8, 3, 2, 8], 1, { dtype }), tables.cos, tables.sin);
     return [...String(printed).matchAll(/^ +\d+ +(\D+) \d/gm)].map(([, label]) => label!);
   });
 }
@@ -128,7 +115,7 @@ gpuTest("rotaryAttention() neither cuts the projection apart nor puts its gradie
 
 oracleTest("rotaryAttention() maps over projections, and over tables", async () => {
   const shape = [2, 5, 3, 1, 4];
-  const [joint, angles] = [drawn(shape, 1), drawn([2, 5, 2], 3)];
+  const [joint, angles] = [uniformTensor(shape, 1), uniformTensor([2, 5, 2], 3)];
   const each = vmap((joint: Tensor, angles: Tensor) => rotaryAttention(joint, { cos: cos(angles), sin: sin(angles) }));
   const expected = inParts(joint, { cos: cos(angles), sin: sin(angles) });
   assertEquals(await each(joint, angles).data(), await expected.data());
@@ -139,9 +126,10 @@ oracleTest("rotaryAttention() maps over projections, and over tables", async () 
 
 gpuTest("rotaryAttention() differentiates twice", async () => {
   const tables = () => tablesFor([5, 3, 1, 8]);
-  const loss = (joint: Tensor) => sum(mul(rotaryAttention(joint, tables()), drawn([5, 1, 8], 2)));
+  const loss = (joint: Tensor) => sum(mul(rotaryAttention(joint, tables()), uniformTensor([5, 1, 8], 2)));
   const second = () =>
-    grad((joint: Tensor) => sum(mul(grad(loss)(joint), drawn([5, 3, 1, 8], 4))))(drawn([5, 3, 1, 8], 1)).data();
+    grad((joint: Tensor) => sum(mul(grad(loss)(joint), uniformTensor([5, 3, 1, 8], 4))))(uniformTensor([5, 3, 1, 8], 1))
+      .data();
   const found = await second();
   assert(found.some((value) => value !== 0));
   assertClose(found, await withOracle(second), F32, "second derivative");

@@ -3,7 +3,6 @@ import { DTypeError, ShapeError } from "../../src/core/errors.ts";
 import { grad } from "../../src/core/grad.ts";
 import { jit } from "../../src/core/jit.ts";
 import { read } from "../../src/core/realize.ts";
-import { sizeOf } from "../../src/core/shape.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import { vjp } from "../../src/core/vjp.ts";
 import { type AttentionLayout, cachedAttention, causalAttention } from "../../src/ops/attention.ts";
@@ -13,16 +12,9 @@ import { tensor, zeros } from "../../src/ops/creation.ts";
 import { sum } from "../../src/ops/reduce.ts";
 import { sliceAxis } from "../../src/ops/slice.ts";
 import { checkGolden } from "../support/check_golden.ts";
-import {
-  assertClose,
-  checkOp,
-  gpuTest,
-  oracleTest,
-  randomSource,
-  toleranceFor,
-  withOracle,
-} from "../support/check_primitive.ts";
+import { assertClose, checkOp, gpuTest, oracleTest, toleranceFor, withOracle } from "../support/check_primitive.ts";
 import { TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
+import { uniformTensor } from "../support/draw.ts";
 
 /** Sums of up to a hundred products, and exponentials of them. */
 const F32 = { relative: 3e-5, absolute: 1e-5 };
@@ -69,20 +61,15 @@ checkOp({
 
 checkGolden("attention", ({ q, k, v }) => causalAttention(q!, k!, v!), F32);
 
-function drawn(shape: readonly number[], seed: number, dtype: "f32" | "bf16" = "f32"): Tensor {
-  const random = randomSource(seed);
-  return tensor(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-2, 2)), { shape, dtype });
-}
-
 /** Result and gradients for a random cotangent, with heads in either layout. */
 async function attentionAndGradients(
   shape: readonly number[],
   layout: AttentionLayout,
   dtype: "f32" | "bf16" = "f32",
 ) {
-  const operands = [1, 2, 3].map((seed) => drawn(shape, seed, dtype)) as [Tensor, Tensor, Tensor];
+  const operands = [1, 2, 3].map((seed) => uniformTensor(shape, seed, { dtype })) as [Tensor, Tensor, Tensor];
   const [out, pull] = vjp((q: Tensor, k: Tensor, v: Tensor) => causalAttention(q, k, v, { layout }), ...operands);
-  const [dq, dk, dv] = pull(drawn(shape, 4, dtype));
+  const [dq, dk, dv] = pull(uniformTensor(shape, 4, { dtype }));
   return await read({ out, dq, dk, dv });
 }
 
@@ -123,7 +110,7 @@ for (const adapterClass of TEXTURE_CLASSES) {
 gpuTest("causalAttention() agrees with a loop over queries and keys", async () => {
   const [heads, length, channels] = [8, 68, 32];
   const elements = length * channels;
-  const [q, k, v] = [1, 2, 3].map((seed) => drawn([heads, length, channels], seed)) as [Tensor, Tensor, Tensor];
+  const [q, k, v] = [1, 2, 3].map((seed) => uniformTensor([heads, length, channels], seed)) as [Tensor, Tensor, Tensor];
   const [Q, K, V] = await Promise.all([q.data(), k.data(), v.data()]);
   const expected = new Float32Array(heads * elements);
   for (let row = 0; row < heads * length; row++) {
@@ -143,7 +130,11 @@ gpuTest("causalAttention() agrees with a loop over queries and keys", async () =
   }
   for (const adapterClass of TEXTURE_CLASSES) {
     const found = await withAdapterClass(adapterClass, async () => {
-      const operands = [1, 2, 3].map((seed) => drawn([heads, length, channels], seed)) as [Tensor, Tensor, Tensor];
+      const operands = [1, 2, 3].map((seed) => uniformTensor([heads, length, channels], seed)) as [
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
       return await causalAttention(...operands).data();
     });
     assertClose(found, expected, F32, `attended by ${adapterClass} kernels`);
@@ -164,7 +155,7 @@ gpuTest("causalAttention() finds heads in textures of several stripes", async ()
 gpuTest("causalAttention() fills each texture once, and those of bf16 again for the backward", async () => {
   const program = (dtype: "f32" | "bf16") =>
     withAdapterClass("software with textures", async () => {
-      const operands = [1, 2, 3].map((seed) => drawn([2, 32, 64], seed, dtype)) as [Tensor, Tensor, Tensor];
+      const operands = [1, 2, 3].map((seed) => uniformTensor([2, 32, 64], seed, { dtype })) as [Tensor, Tensor, Tensor];
       const pull = jit((q: Tensor, k: Tensor, v: Tensor) => {
         const [out, pullback] = vjp((q: Tensor, k: Tensor, v: Tensor) => causalAttention(q, k, v), q, k, v);
         return pullback(out);
@@ -178,7 +169,11 @@ gpuTest("causalAttention() fills each texture once, and those of bf16 again for 
 
 gpuTest("causalAttention() of bf16 stores nothing wider than its operands", async () => {
   await withAdapterClass("hardware", async () => {
-    const operands = [1, 2, 3].map((seed) => drawn([2, 32, 8], seed, "bf16")) as [Tensor, Tensor, Tensor];
+    const operands = [1, 2, 3].map((seed) => uniformTensor([2, 32, 8], seed, { dtype: "bf16" })) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
     const printed = await jit((q: Tensor, k: Tensor, v: Tensor) => causalAttention(q, k, v)).program(...operands);
     assert(printed.includes("1 dispatches"), printed);
     assert(!printed.includes("f32[2, 32, 8]"), printed);
@@ -187,7 +182,7 @@ gpuTest("causalAttention() of bf16 stores nothing wider than its operands", asyn
 
 gpuTest("causalAttention() stays exact where scores are far apart", async () => {
   const scores = (q: Tensor, k: Tensor, v: Tensor) => causalAttention(mul(q, 60), mul(k, 60), v);
-  const run = () => scores(drawn([9, 8], 1), drawn([9, 8], 2), drawn([9, 8], 3)).data();
+  const run = () => scores(uniformTensor([9, 8], 1), uniformTensor([9, 8], 2), uniformTensor([9, 8], 3)).data();
   const expected = await withOracle(run);
   // Scores of some thousands lose digits in f32, but softmax is one-hot there.
   assertClose(await run(), expected, { relative: 1e-3, absolute: 1e-3 }, "attended");
@@ -196,16 +191,19 @@ gpuTest("causalAttention() stays exact where scores are far apart", async () => 
 for (const adapterClass of TEXTURE_CLASSES) {
   gpuTest(`causalAttention() repeats bit for bit, and under jit: ${adapterClass}`, async () => {
     await withAdapterClass(adapterClass, async () => {
-      const loss = jit(grad((q: Tensor) => sum(mul(causalAttention(q, drawn([40, 8], 2), drawn([40, 8], 3)), q))));
-      const first = await loss(drawn([40, 8], 1)).data();
-      for (let run = 0; run < 3; run++) assertEquals(await loss(drawn([40, 8], 1)).data(), first);
+      const loss = jit(
+        grad((q: Tensor) => sum(mul(causalAttention(q, uniformTensor([40, 8], 2), uniformTensor([40, 8], 3)), q))),
+      );
+      const first = await loss(uniformTensor([40, 8], 1)).data();
+      for (let run = 0; run < 3; run++) assertEquals(await loss(uniformTensor([40, 8], 1)).data(), first);
     });
   });
 }
 
 gpuTest("causalAttention() differentiates twice", async () => {
-  const loss = (q: Tensor) => sum(mul(causalAttention(q, drawn([5, 4], 2), drawn([5, 4], 3)), q));
-  const second = () => grad((q: Tensor) => sum(mul(grad(loss)(q), drawn([5, 4], 4))))(drawn([5, 4], 1)).data();
+  const loss = (q: Tensor) => sum(mul(causalAttention(q, uniformTensor([5, 4], 2), uniformTensor([5, 4], 3)), q));
+  const second = () =>
+    grad((q: Tensor) => sum(mul(grad(loss)(q), uniformTensor([5, 4], 4))))(uniformTensor([5, 4], 1)).data();
   assertClose(await second(), await withOracle(second), F32, "second derivative");
 });
 
@@ -213,7 +211,7 @@ gpuTest("causalAttention() needs memory in proportion to the length, forward and
   const [length, channels] = [256, 8];
   const loss = (q: Tensor, k: Tensor, v: Tensor) => sum(mul(causalAttention(q, k, v), v));
   const step = jit((q: Tensor, k: Tensor, v: Tensor) => vjp(loss, q, k, v)[1](tensor(1)));
-  const operands = [1, 2, 3].map((seed) => drawn([length, channels], seed)) as [Tensor, Tensor, Tensor];
+  const operands = [1, 2, 3].map((seed) => uniformTensor([length, channels], seed)) as [Tensor, Tensor, Tensor];
   const printed = String(await step.program(...operands));
   assert(!printed.includes(`[${length}, ${length}]`), printed);
   const scratch = Number(/(\d+) bytes of scratch/.exec(printed)![1]);
@@ -230,8 +228,8 @@ gpuTest("causalAttention() leaves shapes its kernels do not take to small ops", 
 });
 
 oracleTest("causalAttention() gives both layouts the same numbers", async () => {
-  const rows = [1, 2, 3].map((seed) => drawn([4, 1, 3], seed)) as [Tensor, Tensor, Tensor];
-  const heads = [1, 2, 3].map((seed) => drawn([1, 4, 3], seed)) as [Tensor, Tensor, Tensor];
+  const rows = [1, 2, 3].map((seed) => uniformTensor([4, 1, 3], seed)) as [Tensor, Tensor, Tensor];
+  const heads = [1, 2, 3].map((seed) => uniformTensor([1, 4, 3], seed)) as [Tensor, Tensor, Tensor];
   assertEquals(
     await causalAttention(...rows, { layout: "rowMajor" }).data(),
     await causalAttention(...heads).data(),
@@ -239,7 +237,7 @@ oracleTest("causalAttention() gives both layouts the same numbers", async () => 
 });
 
 oracleTest("causalAttention() changes nothing before a token that changes", async () => {
-  const [q, k, v] = [1, 2, 3].map((seed) => drawn([6, 4], seed)) as [Tensor, Tensor, Tensor];
+  const [q, k, v] = [1, 2, 3].map((seed) => uniformTensor([6, 4], seed)) as [Tensor, Tensor, Tensor];
   const whole = sliceAxis(causalAttention(q, k, v), 0, { stop: 4 });
   const [shortQ, shortK, shortV] = [q, k, v].map((x) => sliceAxis(x, 0, { stop: 4 })) as [Tensor, Tensor, Tensor];
   assertEquals(await whole.data(), await causalAttention(shortQ, shortK, shortV).data());

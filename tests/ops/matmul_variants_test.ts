@@ -1,3 +1,4 @@
+import { compile, f32, SOFTWARE } from "../gpu/support/compile.ts";
 import { assert, assertEquals, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { jit } from "../../src/core/jit.ts";
 import { read } from "../../src/core/realize.ts";
@@ -7,16 +8,11 @@ import { vjp } from "../../src/core/vjp.ts";
 import { tensor } from "../../src/ops/creation.ts";
 import { cast, gelu, matmul, type MatmulOptions, mul } from "../../src/ops/mod.ts";
 import { textureMatrix } from "../../src/ops/texture_matrix.ts";
-import { assertClose, gpuTest, randomSource, withOracle } from "../support/check_primitive.ts";
+import { assertClose, gpuTest, withOracle } from "../support/check_primitive.ts";
 import { type AdapterDeviation, TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
-import { compile, f32, SOFTWARE } from "../gpu/support/compile.ts";
+import { uniformTensor } from "../support/draw.ts";
 
 const F32 = { relative: 3e-5, absolute: 3e-5 };
-
-function drawn(shape: Shape, seed: number): Tensor {
-  const random = randomSource(seed);
-  return tensor(Float32Array.from({ length: sizeOf(shape) }, () => random.uniform(-2, 2)), { shape });
-}
 
 /** Sizes M, K, N: single elements, not multiples of four, of a tile, and whole tiles. */
 const SIZES = [[1, 1, 1], [3, 5, 2], [17, 33, 9], [64, 32, 128], [37, 130, 65], [130, 7, 260]] as const;
@@ -38,10 +34,10 @@ interface Case {
 /** Product and both gradients, with something to fuse in front and behind. */
 async function productAndGradients({ sizes: [m, k, n], options, batches: [batchA, batchB] }: Case) {
   const { transposeA = false, transposeB = false } = options;
-  const a = drawn([...batchA, ...(transposeA ? [k, m] : [m, k])], 1);
-  const b = drawn([...batchB, ...(transposeB ? [n, k] : [k, n])], 2);
+  const a = uniformTensor([...batchA, ...(transposeA ? [k, m] : [m, k])], 1);
+  const b = uniformTensor([...batchB, ...(transposeB ? [n, k] : [k, n])], 2);
   const [product, pull] = vjp((x: Tensor, y: Tensor) => gelu(matmul(x, mul(y, 0.5), options)), a, b);
-  const [da, db] = pull(drawn(product.shape, 3));
+  const [da, db] = pull(uniformTensor(product.shape, 3));
   return await read({ product, da, db });
 }
 
@@ -94,13 +90,15 @@ gpuTest("matmul() with textures splits an inner dimension longer than an invocat
 });
 
 gpuTest("matmul() with textures rounds half precision like the kernels that read buffers", async () => {
-  const product = () => cast(matmul(cast(drawn([20, 36], 1), "bf16"), cast(drawn([36, 24], 2), "bf16")), "f32").data();
+  const product = () =>
+    cast(matmul(cast(uniformTensor([20, 36], 1), "bf16"), cast(uniformTensor([36, 24], 2), "bf16")), "f32").data();
   const expected = await withAdapterClass("software", product);
   assertEquals(await withAdapterClass("software with textures", product), expected);
 });
 
 gpuTest("matmul() with textures repeats bit for bit, and like the kernels that read buffers", async () => {
-  const run = () => jit((a: Tensor, b: Tensor) => matmul(a, b))(drawn([70, 64], 1), drawn([64, 52], 2)).data();
+  const run = () =>
+    jit((a: Tensor, b: Tensor) => matmul(a, b))(uniformTensor([70, 64], 1), uniformTensor([64, 52], 2)).data();
   const expected = await withAdapterClass("software", run);
   for (let turn = 0; turn < 3; turn++) {
     assertEquals(await withAdapterClass("software with textures", run), expected);

@@ -17,25 +17,20 @@ import { square } from "../../src/ops/unary.ts";
 import { execute, type ExpertParams } from "../../src/routing/execute.ts";
 import { hashRouter } from "../../src/routing/hash_router.ts";
 import { thorRouter } from "../../src/routing/thor_router.ts";
-import { randomSource } from "../support/random.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
+import { normalTensor } from "../support/draw.ts";
 
 const [WIDTH, INNER, VOCABULARY] = [3, 5, 4];
 const IDS = [1, 0, 3, 1, 0, 1, 3];
 const F32 = { relative: 1e-5, absolute: 1e-5 };
 
-function draw(shape: readonly number[], seed: number): Tensor {
-  const size = shape.reduce((product, n) => product * n, 1);
-  return tensor(randomSource(seed).normals(size).map(Math.fround), { shape });
-}
-
 function expertsOf(count: number): Required<Pick<ExpertParams, "up" | "upBias" | "down" | "downBias">> {
   return {
-    up: draw([count, WIDTH, INNER], 1),
-    upBias: draw([count, INNER], 2),
-    down: draw([count, INNER, WIDTH], 3),
-    downBias: draw([count, WIDTH], 4),
+    up: normalTensor([count, WIDTH, INNER], 1),
+    upBias: normalTensor([count, INNER], 2),
+    down: normalTensor([count, INNER, WIDTH], 3),
+    downBias: normalTensor([count, WIDTH], 4),
   };
 }
 
@@ -53,7 +48,7 @@ function hashed(table: readonly number[], experts: number, hidden: Tensor, param
 }
 
 async function checkDense(): Promise<void> {
-  const [x, params] = [draw([7, WIDTH], 5), expertsOf(1)];
+  const [x, params] = [normalTensor([7, WIDTH], 5), expertsOf(1)];
   const found = await read({ hashed: hashed([0, 0, 0, 0], 1, x, params), dense: dense(x, params, 0) });
   assertClose(found.hashed, found.dense, F32, "output");
 }
@@ -62,7 +57,7 @@ oracleTest("a hash layer with one expert is the dense layer", checkDense);
 gpuTest("a hash layer with one expert is the dense layer", checkDense);
 
 async function checkPermutation(): Promise<void> {
-  const [x, params, table] = [draw([7, WIDTH], 5), expertsOf(3), [2, 0, 1, 2]];
+  const [x, params, table] = [normalTensor([7, WIDTH], 5), expertsOf(3), [2, 0, 1, 2]];
   const order = [1, 2, 0]; // new expert e is old expert order[e]
   const moved = {
     up: reorder(params.up, order),
@@ -108,7 +103,7 @@ async function touched(gradients: ExpertParams, experts: number): Promise<boolea
 }
 
 async function checkUnused(): Promise<void> {
-  const x = draw([7, WIDTH], 5);
+  const x = normalTensor([7, WIDTH], 5);
   const gradients = grad((params: ExpertParams) => sum(square(hashed([2, 0, 1, 2], 4, x, params))))(expertsOf(4));
   for (const experts of await touched(gradients, 4)) assertEquals(experts, [true, false, true, false]);
 }
@@ -117,7 +112,7 @@ oracleTest("a hash layer leaves experts without tokens a gradient of exactly zer
 gpuTest("a hash layer leaves experts without tokens a gradient of exactly zero", checkUnused);
 
 async function checkThor(): Promise<void> {
-  const [x, params] = [draw([8, WIDTH], 6), expertsOf(3)];
+  const [x, params] = [normalTensor([8, WIDTH], 6), expertsOf(3)];
   const router = thorRouter({ experts: 3, passes: 2, draw: "distinct" });
   const plan = router.route(router.init(key(0)), { hidden: x }, { train: true, key: key(5) });
   const out = execute(plan, x, params, { activation: "relu" });
@@ -141,7 +136,7 @@ oracleTest("a THOR layer trains one expert for each pass, and no other", checkTh
 gpuTest("a THOR layer trains one expert for each pass, and no other", checkThor);
 
 async function checkEnsemble(): Promise<void> {
-  const [x, params] = [draw([5, WIDTH], 6), expertsOf(3)];
+  const [x, params] = [normalTensor([5, WIDTH], 6), expertsOf(3)];
   const router = thorRouter({ experts: 3, inference: "ensemble" });
   const out = execute(router.route(router.init(key(0)), { hidden: x }), x, params, { activation: "relu" });
   const [found, first, second, third] = await read([

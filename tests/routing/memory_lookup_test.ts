@@ -10,9 +10,9 @@ import { lshLookup } from "../../src/routing/lsh_lookup.ts";
 import { valueRows } from "../../src/routing/memory_lookup.ts";
 import { softmaxLookup } from "../../src/routing/softmax_lookup.ts";
 import { checkRouter } from "../support/check_router.ts";
-import { randomSource } from "../support/random.ts";
 import { gpuTest, oracleTest } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
+import { normalTensor } from "../support/draw.ts";
 
 checkRouter({ name: "idLookup()", router: idLookup({ rows: 6 }), width: 3, vocabulary: 8 });
 checkRouter({
@@ -33,11 +33,6 @@ checkRouter({
   width: 3,
 });
 
-function draw(shape: readonly number[], seed: number): Tensor {
-  const size = shape.reduce((product, n) => product * n, 1);
-  return tensor(randomSource(seed).normals(size).map(Math.fround), { shape });
-}
-
 const POINTS = [[1, 2], [-1, 0.5], [2, 1], [0, -3]];
 
 async function checkSpecifiedRows(): Promise<void> {
@@ -57,7 +52,7 @@ oracleTest("lshLookup() finds the rows of the specification's example", checkSpe
 gpuTest("lshLookup() finds the rows of the specification's example", checkSpecifiedRows);
 
 oracleTest("lshLookup() ignores positive factors and gives opposite vectors opposite rows", async () => {
-  const hidden = draw([40, 5], 1);
+  const hidden = normalTensor([40, 5], 1);
   for (const family of ["signBits", "crossPolytope"] as const) {
     const lookup = lshLookup({ width: 5, rows: 16, family });
     const params = lookup.init(key(1));
@@ -76,7 +71,7 @@ oracleTest("lshLookup() ignores positive factors and gives opposite vectors oppo
 });
 
 oracleTest("lshLookup() is a loop over tokens and directions", async () => {
-  const hidden = draw([30, 5], 6);
+  const hidden = normalTensor([30, 5], 6);
   for (const family of ["signBits", "crossPolytope"] as const) {
     const lookup = lshLookup({ width: 5, rows: 16, family });
     const params = lookup.init(key(2));
@@ -123,7 +118,7 @@ oracleTest("idLookup() hashes ids to all rows, equal ids to equal ones", async (
 
 oracleTest("softmaxLookup() is a loop over tokens", async () => {
   const lookup = softmaxLookup({ width: 3, rows: 5, k: 2 });
-  const [hidden, gate, values] = [draw([7, 3], 2), draw([3, 5], 3), draw([5, 4], 4)];
+  const [hidden, gate, values] = [normalTensor([7, 3], 2), normalTensor([3, 5], 3), normalTensor([5, 4], 4)];
   const found = lookup.find({ gate }, { hidden });
   const data = await read({ found: { rows: found.rows, weights: found.weights }, hidden, gate, values });
   const actual = await valueRows(values, found).data();

@@ -1,5 +1,6 @@
 /**
- * What the adapter can do at most: its best copy and its best matrix product, measured in the run they are compared with.
+ * What the adapter can do at most: its best copy, its best matrix product and, on hardware, its arithmetic without any
+ * memory, measured in the run they are compared with.
  *
  * @module
  */
@@ -14,6 +15,8 @@ export interface Ceilings {
   readonly matmulGflops: number;
   /** The size at which that was reached. */
   readonly matmulSize: number;
+  /** GFLOP/s in f32 of multiplications and additions between registers, on hardware adapters: the card's own rate. */
+  readonly fmaGflops?: number | undefined;
   /** What a wait on an idle device costs, in milliseconds. */
   readonly waitMs: number;
 }
@@ -22,38 +25,75 @@ export interface Ceilings {
 const COPY_BYTES = 128 * 2 ** 20;
 const COPIES_PER_WAIT = 16;
 const COPY_ROUNDS = 4;
-const WORKGROUP = 64;
 
-const COPY_KERNEL = /* wgsl */ `
+/** A kernel in which each invocation copies 16 bytes. */
+function copyText(workgroup: number): string {
+  return /* wgsl */ `
 @group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> target_: array<vec4<f32>>;
 
-@compute @workgroup_size(${WORKGROUP})
+@compute @workgroup_size(${workgroup})
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * ${WORKGROUP}u + id.x;
+  let i = id.y * groups.x * ${workgroup}u + id.x;
   if (i < arrayLength(&target_)) { target_[i] = source[i]; }
 }`;
+}
+
+/** Sums that an invocation keeps apart, so that none waits for itself; iterations of its loop, and steps of one. */
+const FMA = { sums: 8, iterations: 512, steps: 8 };
+/** Workgroups of 256: many for each multiprocessor of any card. */
+const FMA_WORKGROUPS = 2048;
+
+/** A kernel that multiplies and adds vec4s. What it multiplies by comes from a buffer, so that nothing folds. */
+function fmaText(): string {
+  const sums = Array.from({ length: FMA.sums }, (_, i) => `s${i}`);
+  const step = sums.map((sum) => `${sum} = ${sum} * a + b;`).join(" ");
+  return /* wgsl */ `
+@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> target_: array<vec4<f32>>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let a = source[0];
+  let b = source[1];
+  ${sums.map((sum, i) => `var ${sum} = source[id.x % 256u] + ${i}.0;`).join("\n  ")}
+  for (var i = 0u; i < ${FMA.iterations}u; i++) {
+    ${Array.from({ length: FMA.steps }, () => step).join("\n    ")}
+  }
+  target_[id.x] = ${sums.join(" + ")};
+}`;
+}
 
 /** Measures the ceilings. */
 export async function measureCeilings(device: DeviceInfo): Promise<Ceilings> {
   const waitMs = await measureWait();
-  return { copyGBps: await bestCopy(waitMs), ...await bestMatmul(device, waitMs), waitMs };
+  const copyGBps = await bestCopy(device, waitMs);
+  const fmaGflops = device.software ? undefined : await bestArithmetic(waitMs);
+  return { copyGBps, ...await bestMatmul(device, waitMs), ...(fmaGflops === undefined ? {} : { fmaGflops }), waitMs };
 }
 
-/** Copies on a device of its own, so that nothing of the library stands between. */
-async function bestCopy(waitMs: number): Promise<number> {
+/** A device of its own, so that nothing of the library stands between. */
+async function openDevice(): Promise<GPUDevice> {
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) throw new Error("The adapter that the library found is gone");
-  const device = await adapter.requestDevice();
+  return await adapter.requestDevice();
+}
+
+async function bestCopy({ software }: DeviceInfo, waitMs: number): Promise<number> {
+  const device = await openDevice();
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
   const [source, target] = [0, 1].map(() => device.createBuffer({ size: COPY_BYTES, usage })) as [GPUBuffer, GPUBuffer];
-  const kernel = copyKernel(device, source, target);
+  const kernels = (software ? [64] : [64, 256]).map((workgroup) => {
+    const groups = COPY_BYTES / 16 / workgroup;
+    const rows = Math.ceil(groups / 32768);
+    return kernelOf(device, copyText(workgroup), [source, target], [Math.ceil(groups / rows), rows]);
+  });
   let bestMs = Infinity;
   for (let round = 0; round < COPY_ROUNDS; round++) {
     for (
       const encode of [
         (encoder: GPUCommandEncoder) => encoder.copyBufferToBuffer(source, 0, target, 0, COPY_BYTES),
-        kernel,
+        ...kernels,
       ]
     ) {
       const start = performance.now();
@@ -69,22 +109,51 @@ async function bestCopy(waitMs: number): Promise<number> {
   return 2 * COPY_BYTES / bestMs / 1e6;
 }
 
-function copyKernel(device: GPUDevice, source: GPUBuffer, target: GPUBuffer): (encoder: GPUCommandEncoder) => void {
+/** Multiplications and additions between registers. */
+async function bestArithmetic(waitMs: number): Promise<number> {
+  const device = await openDevice();
+  const threads = 256 * FMA_WORKGROUPS;
+  const usage = GPUBufferUsage.STORAGE;
+  const source = device.createBuffer({ size: 4096, usage, mappedAtCreation: true });
+  // Numbers that stay of order 1: a card may run faster on zeros than on anything else.
+  new Float32Array(source.getMappedRange()).set(Float32Array.from({ length: 1024 }, (_, i) => 0.3 + (i % 97) / 200));
+  source.unmap();
+  const buffers = [source, device.createBuffer({ size: 16 * threads, usage })];
+  const encode = kernelOf(device, fmaText(), buffers, [FMA_WORKGROUPS, 1]);
+  const flop = 2 * 4 * FMA.sums * FMA.steps * FMA.iterations * threads;
+  let bestMs = Infinity;
+  for (let round = 0; round < COPY_ROUNDS; round++) {
+    const start = performance.now();
+    const encoder = device.createCommandEncoder();
+    for (let run = 0; run < COPIES_PER_WAIT; run++) encode(encoder);
+    device.queue.submit([encoder.finish()]);
+    await device.queue.onSubmittedWorkDone();
+    if (round > 0) bestMs = Math.min(bestMs, (performance.now() - start - waitMs) / COPIES_PER_WAIT);
+  }
+  device.destroy();
+  return flop / bestMs / 1e6;
+}
+
+/** Compiles a kernel that reads the first buffer and writes the second. */
+function kernelOf(
+  device: GPUDevice,
+  code: string,
+  buffers: readonly GPUBuffer[],
+  [columns, rows]: readonly [number, number],
+): (encoder: GPUCommandEncoder) => void {
   const pipeline = device.createComputePipeline({
     layout: "auto",
-    compute: { module: device.createShaderModule({ code: COPY_KERNEL }), entryPoint: "main" },
+    compute: { module: device.createShaderModule({ code }), entryPoint: "main" },
   });
   const bindings = device.createBindGroup({
     layout: pipeline.getBindGroupLayout(0),
-    entries: [source, target].map((buffer, binding) => ({ binding, resource: { buffer } })),
+    entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
   });
-  const groups = COPY_BYTES / 16 / WORKGROUP;
-  const rows = Math.ceil(groups / 32768);
   return (encoder) => {
     const pass = encoder.beginComputePass();
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, bindings);
-    pass.dispatchWorkgroups(Math.ceil(groups / rows), rows);
+    pass.dispatchWorkgroups(columns, rows);
     pass.end();
   };
 }

@@ -75,6 +75,8 @@ function register(
     ...comparison,
     n: ITERATIONS,
     warmup: 1,
-    fn: () => runCalls(contender, calls),
+    async fn() {
+      await runCalls(contender, calls);
+    },
   });
 }

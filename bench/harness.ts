@@ -91,6 +91,8 @@ export interface Entrant {
   readonly name: string;
   /** Makes calls and returns the milliseconds they took, without what waiting for them costs by itself. */
   turn(calls: number): Promise<number>;
+  /** Milliseconds that the host took to submit the calls of the last turn, where that is known. */
+  submitMs?(): number | undefined;
 }
 
 /** What was measured for one contender. */
@@ -101,6 +103,8 @@ export interface Timing {
   readonly calls: number;
   /** Milliseconds a call took in each round. */
   readonly callMs: readonly number[];
+  /** Milliseconds of it that the host spent submitting; empty where that is not known. */
+  readonly hostMs: readonly number[];
   /** GPU buffers created in all rounds together; 0 in a steady state. */
   readonly allocations: number;
 }
@@ -111,13 +115,20 @@ const MOST_CALLS = 4096;
 /** A median of fewer rounds says little. */
 const LEAST_ROUNDS = 3;
 
-/** Makes calls and waits for them. */
-export async function runCalls({ run, waits = false }: Contender, calls: number): Promise<void> {
+/**
+ * Makes calls and waits for them.
+ *
+ * @returns Milliseconds until all were submitted.
+ */
+export async function runCalls({ run, waits = false }: Contender, calls: number): Promise<number> {
+  const start = performance.now();
   for (let call = 0; call < calls; call++) {
     const made = run();
     own(waits ? await made : made)[Symbol.dispose]();
   }
+  const submitted = performance.now() - start;
   if (!waits) await settle();
+  return submitted;
 }
 
 /**
@@ -127,13 +138,16 @@ export async function runCalls({ run, waits = false }: Contender, calls: number)
  */
 export function entrantOf(contender: Contender, { waitMs }: { readonly waitMs: number }): Entrant {
   const subtracted = contender.waits === true ? 0 : waitMs;
+  let submitMs: number | undefined;
   return {
     name: contender.name,
     async turn(calls) {
       const start = performance.now();
-      await runCalls(contender, calls);
+      const submitted = await runCalls(contender, calls);
+      if (contender.waits !== true) submitMs = submitted;
       return performance.now() - start - subtracted;
     },
+    submitMs: () => submitMs,
   };
 }
 
@@ -166,7 +180,8 @@ export async function timeInTurns(entrants: readonly Entrant[], options: TimingO
   const { rounds, patienceMs = Infinity } = options;
   const places = [];
   for (const entrant of entrants) {
-    places.push({ entrant, calls: await callsPerTurn(entrant, options), callMs: [] as number[], allocations: 0 });
+    const calls = await callsPerTurn(entrant, options);
+    places.push({ entrant, calls, callMs: [] as number[], hostMs: [] as number[], allocations: 0 });
   }
   const start = performance.now();
   for (let round = 0; round < rounds; round++) {
@@ -177,6 +192,8 @@ export async function timeInTurns(entrants: readonly Entrant[], options: TimingO
       const before = memory().allocations;
       const elapsedMs = await place.entrant.turn(place.calls);
       place.callMs.push(Math.max(elapsedMs, 1e-6) / place.calls);
+      const submitMs = place.entrant.submitMs?.();
+      if (submitMs !== undefined) place.hostMs.push(submitMs / place.calls);
       place.allocations += memory().allocations - before;
     }
   }

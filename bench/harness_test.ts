@@ -41,7 +41,7 @@ Deno.test("timeInTurns() lets another contender start each round and counts ever
 });
 
 Deno.test("timeRatio() compares within rounds and takes the median", () => {
-  const timing = { calls: 1, allocations: 0 };
+  const timing = { calls: 1, hostMs: [], allocations: 0 };
   const slow = { ...timing, contender: "slow", callMs: [2, 40, 3] };
   const fast = { ...timing, contender: "fast", callMs: [1, 10, 1] };
   assertEquals(timeRatio(slow, fast), 3);

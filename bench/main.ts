@@ -19,6 +19,7 @@ import { mlpStepQuestion } from "./mlp_step_bench.ts";
 import { moeLayerQuestion } from "./moe_layer_bench.ts";
 import { type BenchOptions, HELP, readOptions } from "./options.ts";
 import { measurePeer, PEERS, peerTitle } from "./peers/peers.ts";
+import { compareWithTorch } from "./peers/torch.ts";
 import { planQuestion } from "./plan_bench.ts";
 import { precisionQuestion } from "./precision_bench.ts";
 import { formatResult, peerResultOf, resultOf } from "./report.ts";
@@ -183,10 +184,11 @@ function printMachine({ adapter, software, calibration }: DeviceInfo, ceilings: 
   console.log(`runtime   ${runtimeName()}, ${navigator.hardwareConcurrency} processors`);
   console.log(`kernels   ${calibration === null ? "built-in choices" : `calibrated on ${calibration.date}`}`);
   if (ceilings === null) return;
-  const { copyGBps, matmulGflops, matmulSize, waitMs } = ceilings;
+  const { copyGBps, matmulGflops, matmulSize, fmaGflops, waitMs } = ceilings;
   console.log(
     `ceilings  copy ${formatNumber(copyGBps)} GB/s (read + written), ` +
-      `matmul ${formatNumber(matmulGflops)} GFLOP/s (f32, ${matmulSize})`,
+      `matmul ${formatNumber(matmulGflops)} GFLOP/s (f32, ${matmulSize})` +
+      (fmaGflops === undefined ? "" : `, arithmetic alone ${formatNumber(fmaGflops)} GFLOP/s`),
   );
   console.log(`wait      ${formatMs(waitMs)} on an idle device, once a turn, subtracted`);
 }
@@ -238,6 +240,7 @@ async function main(): Promise<void> {
     };
     const summary = formatSummary(run);
     if (summary !== "") console.log(`\n${summary}`);
+    if (options.torch) console.log(`\n${await compareWithTorch(run)}`);
     if (before !== null) console.log(`\n${compareRuns(run, before)}`);
     if (options.json !== null) {
       const path = resultPath(options.json, run);

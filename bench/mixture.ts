@@ -31,5 +31,7 @@ const CHECKED_TOKENS = 12;
 
 /** The tokens whose results are compared with the definition, spread over all. */
 export function checkedTokens({ tokens }: Pick<Mixture, "tokens">): readonly number[] {
-  return Array.from({ length: CHECKED_TOKENS }, (_, i) => Math.floor(i * (tokens - 1) / (CHECKED_TOKENS - 1)));
+  // No token twice: its gradient would be counted twice.
+  const count = Math.min(CHECKED_TOKENS, tokens);
+  return Array.from({ length: count }, (_, i) => Math.floor(i * (tokens - 1) / Math.max(1, count - 1)));
 }

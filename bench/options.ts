@@ -12,6 +12,7 @@ export const HELP = `deno task bench [options]
   --list          print the workloads, run nothing
   --full          sweep every size; hours on a software adapter
   --peers         time jax-js and TensorFlow.js in turns with this library (fetches their packages)
+  --torch         then time PyTorch on the same card, where python3 has it with CUDA, and print ratios
   --rounds N      turns of each contender, 7 by default
   --turn-ms N     least milliseconds of a turn, 150 by default
   --calibrate     measure which kernels are fastest here and keep the choices for later processes (minutes);
@@ -31,6 +32,8 @@ export interface BenchOptions {
   readonly full: boolean;
   /** Whether to time peers too. */
   readonly peers: boolean;
+  /** Whether to compare with PyTorch on CUDA. */
+  readonly torch: boolean;
   /** Turns of each contender. */
   readonly rounds: number;
   /** Least milliseconds of a turn. */
@@ -55,7 +58,7 @@ export function readOptions(args: readonly string[]): BenchOptions | null {
   const problems: OptionProblem[] = [];
   const parsed = parseArgs([...args], {
     string: ["filter", "rounds", "turn-ms", "json", "against"],
-    boolean: ["verify", "help", "list", "full", "peers", "calibrate"],
+    boolean: ["verify", "help", "list", "full", "peers", "torch", "calibrate"],
     unknown(argument: string) {
       problems.push([argument, "given", "unknown option; --help lists the options"]);
       return false;
@@ -74,6 +77,6 @@ export function readOptions(args: readonly string[]): BenchOptions | null {
   }
   expectNoProblems("a bench run", problems);
   if (parsed.help) return null;
-  const { filter = "", json = null, against = null, verify, list, full, peers, calibrate } = parsed;
-  return { filter, list, full, peers, calibrate, rounds, turnMs, verify, json, against };
+  const { filter = "", json = null, against = null, verify, list, full, peers, torch, calibrate } = parsed;
+  return { filter, list, full, peers, torch, calibrate, rounds, turnMs, verify, json, against };
 }

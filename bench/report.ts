@@ -54,6 +54,7 @@ export function resultOf({ question, workload, contender, timings, ceilings }: M
     rounds: timing.callMs.length,
     ceiling: ceilingOf(contender.work, medianMs, ceilings),
     ...(baseline === undefined ? {} : { ratio: { to: baseline.contender, times: timeRatio(timing, baseline) } }),
+    ...(timing.hostMs.length === 0 ? {} : { hostMs: median(timing.hostMs) }),
     allocations: timing.allocations,
   };
 }

@@ -36,6 +36,8 @@ export interface BenchResult {
   readonly ceiling: { readonly of: "copy" | "matmul"; readonly share: number };
   /** How many times another contender's time it took, the median of the rounds. */
   readonly ratio?: { readonly to: string; readonly times: number } | undefined;
+  /** Milliseconds of a call that the host spent submitting it, the median of the rounds; absent where it waits for results. */
+  readonly hostMs?: number | undefined;
   /** GPU buffers created while it was timed. */
   readonly allocations: number;
   /** Bytes of all GPU buffers after the timing, idle ones included: the peak so far; absent for peers. */
@@ -96,6 +98,7 @@ const RESULT: z.ZodType<BenchResult> = z.object({
   rounds: z.number(),
   ceiling: z.object({ of: z.enum(["copy", "matmul"]), share: z.number() }),
   ratio: z.object({ to: z.string(), times: z.number() }).optional(),
+  hostMs: z.number().optional(),
   allocations: z.number(),
   heldBytes: z.number().optional(),
   peer: z.string().optional(),
@@ -113,6 +116,7 @@ const RUN: z.ZodType<BenchRun> = z.object({
     copyGBps: z.number(),
     matmulGflops: z.number(),
     matmulSize: z.number(),
+    fmaGflops: z.number().optional(),
     waitMs: z.number(),
   }),
   results: z.array(RESULT),

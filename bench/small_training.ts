@@ -18,7 +18,6 @@ import {
   trainState,
   trainStep,
 } from "../mod.ts";
-import { withOracle } from "../tests/support/runtimes.ts";
 import type { Built, Work } from "./harness.ts";
 import type { HostArray, HostArrays, TrainTask } from "./peers/task.ts";
 import type { TrainingData } from "./training_data.ts";
@@ -169,6 +168,8 @@ export function buildTraining(training: SmallTraining, stepsPerRead: readonly nu
       return run.held();
     },
     async verify() {
+      // Loaded here only: what measures how long a process takes to start imports this module too.
+      const { withOracle } = await import("../tests/support/runtimes.ts");
       const definition = await withOracle(() => firstLosses(training, smallData));
       expectClose(
         `losses of small ${kind} with ${optimizer}`,

@@ -6,10 +6,16 @@
 import { formatMs } from "./format.ts";
 import { PEERS, peerTitle } from "./peers/peers.ts";
 import type { BenchResult, BenchRun } from "./results.ts";
-import { TARGETS, verdict } from "./targets.ts";
+import { targetsFor, verdict } from "./targets.ts";
 
 /** Rows of contenders that have peers or a goal; empty if there are none. */
-export function formatSummary({ results, peerFailures = [] }: Pick<BenchRun, "results" | "peerFailures">): string {
+export function formatSummary(
+  { software, ceilings, results, peerFailures = [] }: Pick<
+    BenchRun,
+    "software" | "ceilings" | "results" | "peerFailures"
+  >,
+): string {
+  const targets = targetsFor(software);
   const peers = PEERS.map(peerTitle);
   const hasPeers = results.some(({ peer }) => peer !== undefined) || peerFailures.length > 0;
   const columns = hasPeers ? peers : [];
@@ -17,7 +23,7 @@ export function formatSummary({ results, peerFailures = [] }: Pick<BenchRun, "re
   for (const ours of results.filter(({ peer }) => peer === undefined)) {
     const theirs = results.filter(({ peer, versus }) => peer !== undefined && versus === ours.name);
     const failed = peerFailures.filter(({ name }) => name === ours.name);
-    const target = TARGETS[ours.name];
+    const target = targets[ours.name];
     if (theirs.length === 0 && failed.length === 0 && target === undefined) continue;
     rows.push([
       ours.name,
@@ -30,6 +36,9 @@ export function formatSummary({ results, peerFailures = [] }: Pick<BenchRun, "re
         overWebGpu: least(theirs.filter(({ peer }) => peer!.endsWith("webgpu"))),
         overAny: least(theirs),
         ratio: ours.ratio?.times,
+        ofPeak: ceilings.fmaGflops && ours.flop / ours.medianMs / 1e6 / ceilings.fmaGflops,
+        ofCopy: ours.bytes / ours.medianMs / 1e6 / ceilings.copyGBps,
+        ofHost: ours.hostMs && ours.hostMs / ours.medianMs,
       }),
     ]);
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AdapterTraits, KernelTuning, SharedRows, TileChoice, WorkClass } from "../core/kernel.ts";
+import type { AdapterTraits, KernelTuning, SharedTileName, TileChoice, WorkClass } from "../core/kernel.ts";
 import { realizeTree } from "../core/realize.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { vjp } from "../core/vjp.ts";
@@ -157,16 +157,16 @@ function bufferTiles(form: "plain" | "transposed"): PickQuestion {
   };
 }
 
-function sharedRows(size: WorkClass): PickQuestion {
-  const rows: readonly SharedRows[] = [2, 4, 8];
+function sharedTiles(size: WorkClass): PickQuestion {
+  const tiles: readonly SharedTileName[] = ["32x64", "64x64", "64x128", "128x128"];
   return {
     kind: "pick",
-    name: `sharedRows.${size}`,
+    name: `sharedTiles.${size}`,
     work: product(HARDWARE_SIZES[size]),
     forced: {},
     candidates: [
       BUILT_IN,
-      ...rows.map((each) => ({ name: `${each} rows a lane`, tuning: { sharedRows: { [size]: each } } })),
+      ...tiles.map((tile) => ({ name: `tile ${tile}`, tuning: { sharedTiles: { [size]: tile } } })),
     ],
   };
 }
@@ -176,7 +176,8 @@ const TEXTURE_THRESHOLDS: readonly ThresholdQuestion[] = [
     kind: "threshold",
     name: "textureWork",
     standard: TEXTURE_WORK,
-    probes: [96, 128, 160, 192, 256, 384].map((size) => ({ size: size ** 3, ...product(size) })),
+    // The driver copies none of these: its copies have a threshold of their own that follows this one.
+    probes: [84, 100, 116, 132, 164, 196, 260].map((size) => ({ size: size ** 3, ...product(size) })),
   },
   {
     kind: "threshold",
@@ -189,7 +190,7 @@ const TEXTURE_THRESHOLDS: readonly ThresholdQuestion[] = [
 
 /** The choices that kernels for an adapter depend on, in the order in which they are made. */
 export function questionsFor({ software, textureSide }: AdapterTraits): readonly CalibrationQuestion[] {
-  if (!software) return CLASSES.map(sharedRows);
+  if (!software) return CLASSES.map(sharedTiles);
   const buffers = [bufferTiles("plain"), bufferTiles("transposed")];
   // A threshold is between the best of both ways, so their tiles come first.
   return textureSide === 0 ? buffers : [...buffers, ...CLASSES.map(textureTiles), ...TEXTURE_THRESHOLDS];

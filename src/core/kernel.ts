@@ -41,8 +41,11 @@ export interface TileChoice {
 /** Size of a product: small below 2^22 multiply-adds, large from 2^27 on. */
 export type WorkClass = "small" | "medium" | "large";
 
-/** Rows of the result that one invocation owns on hardware adapters. */
-export type SharedRows = 2 | 4 | 8;
+/** What stays on chip between the two products of an expert: its hidden rows, its rows of the result, or nothing. */
+export type ExpertKernelName = "hidden-resident" | "output-resident" | "pair";
+
+/** Rows by columns of the result that a workgroup owns on hardware adapters. */
+export type SharedTileName = "32x64" | "64x64" | "64x128" | "128x128";
 
 /**
  * Choices between kernels that compute the same, by what was measured on an adapter. What is absent is chosen by built-in
@@ -55,12 +58,16 @@ export interface KernelTuning {
   readonly expertTextureWork?: number;
   /** Multiply-adds from which such a product of `execute` takes wider register tiles. */
   readonly expertWideWork?: number;
+  /** Elements from which row kernels of software adapters read their operands through textures. */
+  readonly rowTextureElements?: number;
   /** Register tiles of products that read textures. */
   readonly textureTiles?: Readonly<Partial<Record<WorkClass, TileChoice>>>;
   /** Register tiles of products that read buffers, where the result is wide enough: right operand plain or transposed. */
   readonly bufferTiles?: Readonly<Partial<Record<"plain" | "transposed", TileChoice>>>;
-  /** Height of the workgroup tiles of products on hardware adapters. */
-  readonly sharedRows?: Readonly<Partial<Record<WorkClass, SharedRows>>>;
+  /** Form of the kernels of `execute` on hardware adapters, where it can be had. */
+  readonly expertKernel?: ExpertKernelName;
+  /** Workgroup tiles of products on hardware adapters. */
+  readonly sharedTiles?: Readonly<Partial<Record<WorkClass, SharedTileName>>>;
 }
 
 /** How wide one expression is: `t` is the WGSL type of a value of the node's dtype, `b` the boolean of that width. */
@@ -129,8 +136,10 @@ export interface TextureOperand {
 export interface TextureRegion {
   /** Element of the buffer at which the first line starts: a multiple of 4. */
   readonly start: number;
-  /** Column of the texture, in texels, that the rectangle starts at. It starts in the first row. */
+  /** Column of the texture, in texels, that the rectangle starts at. */
   readonly x: number;
+  /** Row of the texture that it starts in, the first by default. */
+  readonly y?: number;
   /** Texels of a line. */
   readonly width: number;
   /** Number of lines. */
@@ -261,6 +270,8 @@ export type Lowering<A> =
     build(kernel: KernelContext, attrs: A): void;
     /** Inputs whose views and casts may be fused into `load`; others arrive as plain buffers. */
     readonly prologue?: readonly number[];
+    /** Those of them that are so large that what is otherwise stored for its type's sake is computed in `load` as well. */
+    readonly unstored?: readonly number[];
     /** Whether elementwise consumers of the single output may be fused into `store`. */
     readonly epilogue?: boolean;
     /** False sends this node to its expansion instead (composites only), say for a shape the kernel cannot take. */

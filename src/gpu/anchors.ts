@@ -10,12 +10,21 @@ import { sizeOf } from "../core/shape.ts";
 /**
  * One of the things fusion does, which tests switch off one at a time: `rows` joins reductions with what surrounds them,
  * `epilogues` appends to hand-written kernels and `prologues` prepends, `siblings` joins groups that read each other,
- * `neighbors` small ones that do not, and `recompute` evaluates cheap arithmetic at each of its readers.
+ * `neighbors` small ones that do not, `recompute` evaluates cheap arithmetic at each of its readers, and `bundles` makes
+ * one dispatch of several small ones that differ in length.
  */
 export type FusionStep = typeof FUSION_STEPS[number];
 
 /** All of them. */
-export const FUSION_STEPS = ["rows", "epilogues", "prologues", "siblings", "neighbors", "recompute"] as const;
+export const FUSION_STEPS = [
+  "rows",
+  "epilogues",
+  "prologues",
+  "siblings",
+  "neighbors",
+  "recompute",
+  "bundles",
+] as const;
 
 /** What is fused: `"none"` stores every value. */
 export type FusionChoice = "all" | "none" | { readonly without: readonly FusionStep[] };
@@ -56,8 +65,11 @@ export function chooseAnchors(
   const readers = new Map<ValueId, GraphNode[]>();
   for (const node of graph.nodes) {
     for (const id of node.inputs) readers.set(id, [...readers.get(id) ?? [], node]);
+  }
+  for (const node of graph.nodes) {
     const { lower } = node.primitive;
-    const isWanted = node.outputs.some((id) => outputs.has(id)) || (lower.as === "expr" && lower.stored === true);
+    const isForItsType = lower.as === "expr" && lower.stored === true && !isLeftToReaders(node);
+    const isWanted = node.outputs.some((id) => outputs.has(id)) || isForItsType;
     if (lower.as === "reduce" || lower.as === "kernel" || isWanted || options.fusion === "none") anchored.add(node);
   }
   const costs = new Map<ValueId, number>();
@@ -129,6 +141,16 @@ export function chooseAnchors(
     measure();
   }
   return anchored;
+
+  /** Whether all who read what is otherwise stored for its type's sake rather compute it in their loads. */
+  function isLeftToReaders(node: GraphNode): boolean {
+    const [id] = node.outputs;
+    const found = readers.get(id!) ?? [];
+    return takesStep("prologues", options.fusion) && found.length > 0 && found.every(({ inputs, primitive }) => {
+      const { lower } = primitive;
+      return lower.as === "kernel" && inputs.every((input, i) => input !== id || lower.unstored?.includes(i));
+    });
+  }
 
   /** Reshapes alone change no element: a kernel binds the buffer behind them. */
   function isRenaming(node: GraphNode): boolean {

@@ -45,66 +45,67 @@ export function textureBytes({ width, height }: TextureSlot): number {
   return width * height * TEXEL_BYTES;
 }
 
-/** A slot may be up to this much larger than a value it takes in. */
-const WASTE = 1.25;
-
-/**
- * Assigns temporaries to slots.
- *
- * @param sizes Bytes of every temporary; buffers not listed (arguments, results) are not planned.
- */
-export function planSlots(dispatches: readonly Dispatch[], sizes: ReadonlyMap<BufferRef, number>): SlotPlan {
-  const { first, last } = lifetimesOf(dispatches, sizes);
-  const slots: { bytes: number; freeFrom: number }[] = [];
-  const slotOf = new Map<BufferRef, number>();
-  for (const [buffer, start] of [...first].sort((a, b) => a[1] - b[1])) {
-    const bytes = sizes.get(buffer)!;
-    const end = last.get(buffer)!;
-    let best = -1;
-    slots.forEach((slot, i) => {
-      if (slot.freeFrom > start) return;
-      const fits = slot.bytes >= bytes && slot.bytes <= bytes * WASTE;
-      if (fits && (best < 0 || slot.bytes < slots[best]!.bytes)) best = i;
-    });
-    if (best < 0) best = slots.push({ bytes, freeFrom: 0 }) - 1;
-    slots[best]!.freeFrom = end + 1;
-    slotOf.set(buffer, best);
-  }
-  // Largest first: all programs share the device's slots by number, so similar sizes should meet.
-  const order = slots.map((_, i) => i).sort((a, b) => slots[b]!.bytes - slots[a]!.bytes);
-  return {
-    slots: order.map((i) => ({ bytes: slots[i]!.bytes })),
-    slotOf: new Map([...slotOf].map(([buffer, slot]) => [buffer, order.indexOf(slot)])),
-  };
+/** A slot while values are assigned to it. */
+interface OpenSlot {
+  readonly bytes: number;
+  readonly taken: Lifetime[];
 }
 
-/** The first and last dispatch that binds each of some buffers or textures. */
+/**
+ * Assigns temporaries to slots, the largest first, each to the smallest slot that is free all its life. So a slot never
+ * grows, and what is left of the large ones goes to smaller values: a slot for two sizes costs no more than the larger one.
+ *
+ * @param sizes Bytes of every temporary; buffers not listed (arguments, results) are not planned.
+ *
+ * Source: "greedy by size for shared objects" of Pisarchyk and Lee 2020, arXiv 2001.03288.
+ */
+export function planSlots(dispatches: readonly Dispatch[], sizes: ReadonlyMap<BufferRef, number>): SlotPlan {
+  const lifetimes = [...lifetimesOf(dispatches, sizes)].sort(([a], [b]) => sizes.get(b)! - sizes.get(a)!);
+  const slots: OpenSlot[] = [];
+  const slotOf = new Map<BufferRef, number>();
+  for (const [buffer, life] of lifetimes) {
+    // Slots are in the order of their sizes too, so the last one that is free is the smallest.
+    let slot = slots.findLastIndex(({ taken }) => taken.every((other) => areApart(life, other)));
+    if (slot < 0) slot = slots.push({ bytes: sizes.get(buffer)!, taken: [] }) - 1;
+    slots[slot]!.taken.push(life);
+    slotOf.set(buffer, slot);
+  }
+  return { slots: slots.map(({ bytes }) => ({ bytes })), slotOf };
+}
+
+/** From the first dispatch that binds a buffer or texture to the last. */
+interface Lifetime {
+  readonly first: number;
+  readonly last: number;
+}
+
+function areApart(a: Lifetime, b: Lifetime): boolean {
+  return a.last < b.first || b.last < a.first;
+}
+
+/** The lifetimes of some buffers or textures, by their beginning. */
 function lifetimesOf(
   dispatches: readonly Dispatch[],
   planned: { has(buffer: BufferRef): boolean },
-): { readonly first: ReadonlyMap<BufferRef, number>; readonly last: ReadonlyMap<BufferRef, number> } {
-  const first = new Map<BufferRef, number>();
-  const last = new Map<BufferRef, number>();
+): ReadonlyMap<BufferRef, Lifetime> {
+  const found = new Map<BufferRef, Lifetime>();
   dispatches.forEach(({ bindings }, time) => {
     for (const { buffer } of bindings) {
-      if (!planned.has(buffer)) continue;
-      if (!first.has(buffer)) first.set(buffer, time);
-      last.set(buffer, time);
+      if (planned.has(buffer)) found.set(buffer, { first: found.get(buffer)?.first ?? time, last: time });
     }
   });
-  return { first, last };
+  return found;
 }
 
 /** Assigns textures to slots of their very size: a driver may compile a kernel again for textures of another kind of size. */
 export function planTextures(dispatches: readonly Dispatch[], textures: Textures): TexturePlan {
-  const { first, last } = lifetimesOf(dispatches, textures);
   const slots: { width: number; height: number; freeFrom: number }[] = [];
   const slotOf = new Map<BufferRef, number>();
-  for (const [name, start] of [...first].sort((a, b) => a[1] - b[1])) {
+  for (const [name, { first, last }] of lifetimesOf(dispatches, textures)) {
     const { width, height } = textures.get(name)!;
-    let slot = slots.findIndex((other) => other.width === width && other.height === height && other.freeFrom <= start);
+    let slot = slots.findIndex((other) => other.width === width && other.height === height && other.freeFrom <= first);
     if (slot < 0) slot = slots.push({ width, height, freeFrom: 0 }) - 1;
-    slots[slot]!.freeFrom = last.get(name)! + 1;
+    slots[slot]!.freeFrom = last + 1;
     slotOf.set(name, slot);
   }
   return { slots: slots.map(({ width, height }) => ({ width, height })), slotOf };

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { KernelTuning, SharedRows, TileChoice } from "../core/kernel.ts";
+import type { ExpertKernelName, KernelTuning, SharedTileName, TileChoice } from "../core/kernel.ts";
 import { tuningFileName, type TuningKey } from "./tuning_key.ts";
 
 /** Choices as they were measured and stored. */
@@ -52,9 +52,11 @@ const CHOICES: Readonly<Record<keyof KernelTuning, Check>> = {
   textureWork: isThreshold,
   expertTextureWork: isThreshold,
   expertWideWork: isThreshold,
+  rowTextureElements: isThreshold,
   textureTiles: ofClasses(isTile),
   bufferTiles: isRecord({ plain: isTile, transposed: isTile }),
-  sharedRows: ofClasses(isOneOf(...[2, 4, 8] satisfies SharedRows[])),
+  expertKernel: isOneOf(...["hidden-resident", "output-resident", "pair"] satisfies ExpertKernelName[]),
+  sharedTiles: ofClasses(isOneOf(...["32x64", "64x64", "64x128", "128x128"] satisfies SharedTileName[])),
 };
 
 /** Text of a file. */

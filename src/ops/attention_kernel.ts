@@ -75,20 +75,22 @@ function operandsOf(operands: readonly Operand[], shape: AttentionShape): Three<
 }
 
 /**
- * Dispatches the forward. Inputs: q, k, v, or their joint projection and the tables of angles. Outputs: out, lse
- * [B, H, S].
+ * Dispatches the forward. Inputs: q, k, v, or their joint projection and the tables of angles. Outputs: out, and lse
+ * [B, H, S] if anything reads it.
  */
 export function buildAttention(kernel: KernelContext, shape: AttentionShape): void {
   const [out, lse] = kernel.outputs as [Operand, Operand];
+  // Only the backward reads the logarithms of the sums.
+  const sums = kernel.isRead(lse) ? "kept" : "dropped";
   dispatchAttention(kernel, shape, "shared", {
     label: "attention",
     side: "query",
     inputs: operandsOf(kernel.inputs, shape),
-    outputs: [{ operand: out, rows: shape.result }, numbers(lse)],
+    outputs: [{ operand: out, rows: shape.result }, ...(sums === "kept" ? [numbers(lse)] : [])],
     tables: isJoint(shape) ? kernel.inputs.slice(1, 3) as [Operand, Operand] : [],
     tile: softwareTile(shape),
     group: 4,
-    body: forwardBody,
+    body: (walk, scale) => forwardBody(walk, scale, sums),
   });
 }
 
@@ -187,8 +189,8 @@ function accumulators({ rows, parts }: AttentionWalk, name: string): string {
   return times(rows, (r) => times(parts, (c) => `var ${name}_${r}_${c} = vec4<f32>();\n`));
 }
 
-/** Inputs: q, k, v. Outputs: out, lse. */
-function forwardBody(walk: AttentionWalk, scale: number): AttentionBody {
+/** Inputs: q, k, v. Outputs: out, and lse if it is kept. */
+function forwardBody(walk: AttentionWalk, scale: number, sums: "kept" | "dropped"): AttentionBody {
   const { rows, group, parts } = walk;
   const open = accumulators(walk, "o") +
     times(
@@ -208,10 +210,15 @@ function forwardBody(walk: AttentionWalk, scale: number): AttentionBody {
       return `{\n${scores}let high = max(top${r}, ${highest});\nlet shrink = exp2(top${r} - high);\n` +
         `top${r} = high;\n${weights}${sum}${mixed}}\n`;
     }));
-  const close = walk.storeNumbers(1, (r) => `(top${r} + log2(sum${r})) * ${wgslLiteral(Math.LN2, "f32")}`) +
+  const lse = (r: number) => `(top${r} + log2(sum${r})) * ${wgslLiteral(Math.LN2, "f32")}`;
+  const close = (sums === "kept" ? walk.storeNumbers(1, lse) : "") +
     times(rows, (r) => `{\nlet inverse = 1.0 / sum${r};\n${times(parts, (c) => `o_${r}_${c} *= inverse;\n`)}}\n`) +
     walk.storeRows("o", 0);
-  return { inputs: ["q", "k", "v"], outputs: ["out", "lse"], text: walk.open() + open + stream + close };
+  return {
+    inputs: ["q", "k", "v"],
+    outputs: sums === "kept" ? ["out", "lse"] : ["out"],
+    text: walk.open() + open + stream + close,
+  };
 }
 
 /** Inputs: q, k, v, out, dOut, lse. Outputs: dq, delta. */

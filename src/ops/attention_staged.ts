@@ -1,6 +1,10 @@
 /**
- * The frame of attention's kernels on hardware adapters: 64 lanes own one row each; streamed rows are staged in workgroup
- * memory, from which all lanes read them.
+ * The frame of attention's kernels on hardware adapters: 64 lanes own one row each, or two where their channels leave
+ * registers enough; streamed rows are staged in workgroup memory, from which all lanes read them.
+ *
+ * In numbers: a vec4 from workgroup memory serves 4 FMA of one row or 8 of two. A row of 64 channels takes 128 registers for
+ * itself and its sum. Rows of 128 channels do not fit, and go through memory: a frame in which several lanes share a row
+ * would have to come first. Not timed on hardware yet.
  *
  * @module
  */
@@ -14,18 +18,25 @@ const LANES = 64;
 const WORKGROUP_BYTES = 16384;
 /** Streamed rows staged at once, at most. */
 const MAX_STAGED = 32;
+/** Channels up to which two rows fit in registers. */
+const TWO_ROW_CHANNELS = 32;
+/** Workgroups that should be left for a lane to own two rows: a GPU is busy with as many. */
+const WANTED_WORKGROUPS = 128;
 
-/** One row a lane, and slabs of streamed rows that all lanes share. */
+/** A row or two of each lane, and slabs of streamed rows that all lanes share. */
 export class StagedWalk extends AttentionWalk {
-  /** Rows a lane owns. */
-  readonly rows = 1;
+  /** Rows a lane owns, {@linkcode LANES} apart. */
+  readonly rows: 1 | 2;
   protected readonly hasEdge: boolean;
   readonly #staged: number;
 
   /** @param group Streamed rows in an iteration. */
   constructor(shape: AttentionShape, access: AttentionAccess, readonly group: number) {
     super(shape, access);
-    this.hasEdge = shape.length % LANES !== 0;
+    const { batch, heads, length, channels } = shape;
+    const pairs = batch * heads * ceilDiv(length, 2 * LANES);
+    this.rows = channels <= TWO_ROW_CHANNELS && length > LANES && pairs >= WANTED_WORKGROUPS ? 2 : 1;
+    this.hasEdge = length % (LANES * this.rows) !== 0;
     const fit = Math.floor(WORKGROUP_BYTES / (2 * 16 * this.parts) / group) * group;
     this.#staged = Math.max(group, Math.min(MAX_STAGED, fit));
   }
@@ -35,13 +46,13 @@ export class StagedWalk extends AttentionWalk {
     const tiles = this.#tiles();
     return linearGrid(this.#workgroups(), "tile").text +
       `let head = tile / ${tiles}u % ${heads}u;\nlet batch = tile / ${tiles * heads}u;\n` +
-      `let origin = tile % ${tiles}u * ${LANES}u;\n` +
+      `let origin = tile % ${tiles}u * ${LANES * this.rows}u;\n` +
       `let headRow = (batch * ${heads}u + head) * ${length}u;\n` +
-      `let row0 = min(origin + lane, ${length - 1}u);\n`;
+      times(this.rows, (r) => `let row${r} = min(${this.at(`${r}u`)}, ${length - 1}u);\n`);
   }
 
-  protected at(_r: string): string {
-    return "(origin + lane)";
+  protected at(r: string): string {
+    return `(origin + ${r} * ${LANES}u + lane)`;
   }
 
   part(input: number, row: string, c: string): string {
@@ -52,7 +63,7 @@ export class StagedWalk extends AttentionWalk {
     const { parts, group, shape: { length } } = this;
     const staged = this.#staged;
     const [start, end] = this.side === "query"
-      ? ["0u", `min(${length}u, origin + ${LANES}u)`]
+      ? ["0u", `min(${length}u, origin + ${LANES * this.rows}u)`]
       : [`origin / ${group}u * ${group}u`, `${length}u`];
     const row = `min(slab + i / ${parts}u, ${length - 1}u)`;
     const fill = times(sources.length, (s) => {
@@ -85,7 +96,7 @@ export class StagedWalk extends AttentionWalk {
   }
 
   #tiles(): number {
-    return ceilDiv(this.shape.length, LANES);
+    return ceilDiv(this.shape.length, LANES * this.rows);
   }
 
   #workgroups(): number {

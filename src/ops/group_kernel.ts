@@ -168,7 +168,7 @@ function scanColumns(grouping: Grouping): void {
   kernel.dispatch({
     label: "group: scan",
     grid: { threads: columns },
-    workgroupSize: [columns > 1024 ? 64 : 8, 1, 1],
+    workgroupSize: [kernel.adapter.software && columns <= 1024 ? 8 : 64, 1, 1],
     reads: [below],
     writes: [base, offsets, counts],
     body: (code) =>

@@ -5,12 +5,12 @@
  */
 import type { AdapterTraits, KernelContext, Lowering, Operand } from "../core/kernel.ts";
 import { type Shape, sizeOf } from "../core/shape.ts";
-import { ceilDiv, dispatchKernelText, type Variant, variantOf } from "./kernel_text.ts";
+import { dispatchKernelText, type Variant, variantOf } from "./kernel_text.ts";
+import { hardwareSplits } from "./matmul_hardware.ts";
 import { matmulKernel, matmulSplits, matmulSplitSum } from "./matmul_kernel.ts";
 import { matmulClass, type MatmulShape, type MatmulTextures } from "./matmul_shape.ts";
 import { storageTile, textureTile } from "./matmul_software.ts";
-import { isCopied, textureMatrix, textureOf } from "./texture_matrix.ts";
-import { SHARED_COLUMNS } from "./tile.ts";
+import { isCopied, type MatrixSizes, rowsTogether, textureMatrix, textureOf } from "./texture_matrix.ts";
 
 /** Which operand is stored transposed. */
 export interface MatmulAttrs {
@@ -50,22 +50,15 @@ export function matmulSizes(a: Shape, b: Shape, { transA, transB }: MatmulAttrs)
   };
 }
 
-/** Parallelism a product of few tiles gains by splitting its depth on hardware: workgroups wanted. */
-const WANTED_WORKGROUPS = 128;
-/** Depth below which a split costs more than it spreads. */
-const MIN_SPLIT_DEPTH = 256;
-
 function splitsFor(shape: MatmulShape, variant: Variant): number {
   const needed = matmulSplits(shape);
-  if (variant === "software") return needed;
-  const tiles = shape.batch * ceilDiv(shape.m, 64) * ceilDiv(shape.n, SHARED_COLUMNS);
-  return Math.max(needed, Math.min(Math.floor(WANTED_WORKGROUPS / tiles), Math.floor(shape.k / MIN_SPLIT_DEPTH)));
+  return variant === "software" ? needed : Math.max(needed, hardwareSplits(shape));
 }
 
 /** Multiply-adds from which a product repays two more dispatches and the copies of its operands to textures. */
-export const TEXTURE_WORK: number = 2 ** 22;
-/** The same where the driver copies both operands, which costs a tenth of a kernel that does. */
-const COPIED_TEXTURE_WORK = 2 ** 20;
+export const TEXTURE_WORK: number = 2 ** 21;
+/** Share of that from which it does where the driver copies both operands: that costs a tenth of a kernel that does. */
+const COPIED_SHARE = 1 / 4;
 /** Uses of each copied element below which the copy is not repaid: that many rows or columns of the result. */
 const TEXTURE_USES = 32;
 
@@ -76,10 +69,11 @@ function texturesFor(shape: MatmulShape, { software, textureSide, tuning }: Adap
   const batchOf = (operand: "a" | "b") => shape.batched === "both" || shape.batched === operand ? batch : 1;
   const [rowsA, columnsA] = shape.layoutA === "N" ? [m, k] : [k, m];
   const [rowsB, columnsB] = shape.layoutB === "N" ? [k, n] : [n, k];
-  const a = textureMatrix({ batch: batchOf("a"), rows: rowsA, columns: columnsA }, textureSide);
-  const b = textureMatrix({ batch: batchOf("b"), rows: rowsB, columns: columnsB }, textureSide);
+  const layoutOf = (sizes: MatrixSizes) => textureMatrix(sizes, textureSide, rowsTogether(sizes, textureSide));
+  const a = layoutOf({ batch: batchOf("a"), rows: rowsA, columns: columnsA });
+  const b = layoutOf({ batch: batchOf("b"), rows: rowsB, columns: columnsB });
   if (a === null || b === null) return null;
-  const least = tuning?.textureWork ?? (isCopied(a) && isCopied(b) ? COPIED_TEXTURE_WORK : TEXTURE_WORK);
+  const least = (tuning?.textureWork ?? TEXTURE_WORK) * (isCopied(a) && isCopied(b) ? COPIED_SHARE : 1);
   const pays = batch * m * n * k >= least && (least === 0 || Math.min(m, n) >= TEXTURE_USES);
   return pays ? { a, b } : null;
 }
@@ -107,13 +101,13 @@ function build(kernel: KernelContext, attrs: MatmulAttrs): void {
   const layouts = inner === 0 ? null : texturesFor(shape, adapter);
   const textures = layouts === null ? [] : [textureOf(kernel, a, layouts.a), textureOf(kernel, b, layouts.b)];
   const { tuning = {} } = adapter;
-  const sharedRows = tuning.sharedRows?.[matmulClass(shape)];
+  const sharedTile = tuning.sharedTiles?.[matmulClass(shape)];
   const text = matmulKernel(shape, {
     variant,
     splits,
     tile: layouts ? textureTile(shape, tuning.textureTiles) : storageTile(shape, tuning.bufferTiles),
     ...(layouts && { textures: layouts }),
-    ...(sharedRows && { sharedRows }),
+    ...(sharedTile && { sharedTile }),
     longStores: kernel.hasEpilogue && splits === 1,
   });
   function multiply(c: Operand): void {

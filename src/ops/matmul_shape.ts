@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { SharedRows, TileChoice, WorkClass } from "../core/kernel.ts";
+import type { SharedTileName, TileChoice, WorkClass } from "../core/kernel.ts";
 import { ceilDiv, type KernelText, linearGrid, MAX_GRID, type Variant } from "./kernel_text.ts";
 import type { TextureMatrix } from "./texture_matrix.ts";
 
@@ -52,8 +52,8 @@ export interface MatmulOptions {
   readonly variant: Variant;
   readonly splits?: number;
   readonly tile?: MatmulTile;
-  /** Hardware only: rows of the result that one invocation owns. */
-  readonly sharedRows?: SharedRows;
+  /** Hardware only: the tile of a workgroup. */
+  readonly sharedTile?: SharedTileName;
   /** Software only: operands are read from textures 0 and 1, not from inputs. */
   readonly textures?: MatmulTextures;
   /** Software only: a store is long, so it is written once for a row of the tile, in a loop over the rows. */

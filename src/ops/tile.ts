@@ -1,13 +1,8 @@
 /**
- * The two inner loops every matrix product here is made of.
- *
- * registerTile (software adapters): one invocation owns `rows` x `columns`*4 accumulators and streams both operands from
- * storage. llvmpipe turns each storage or workgroup load into a scalar loop over its 8 lanes, so the score is arithmetic
- * per loaded component: big tiles win, workgroup memory loses.
- *
- * sharedTile (hardware adapters): 16 x 16 invocations stage slabs of both operands in workgroup memory and own
- * `rowsEach` x 4 accumulators each. Barriers sit in uniform control flow because the depth is a compile-time constant or
- * a value that the caller guarantees to be workgroup-uniform.
+ * The inner loop of every matrix product on software adapters: one invocation owns `rows` x `columns`*4 accumulators and
+ * streams both operands from storage. llvmpipe turns each storage or workgroup load into a scalar loop over its 8 lanes, so
+ * the score is arithmetic per loaded component: big tiles win, workgroup memory loses. The loop for hardware adapters is in
+ * `shared_tile.ts`.
  *
  * @module
  */
@@ -104,66 +99,4 @@ export function registerTile(tile: RegisterTile): string {
   return tile.isNonEmpty
     ? `${text}continuing {\n${k} += ${step}u;\nbreak if ${k} >= ${tile.end};\n}\n}\n`
     : `${text}}\n`;
-}
-
-/** A workgroup tile of 16 x 16 invocations: acc[rowsEach] (vec4 each) += A B over slabs of depth 16. */
-export interface SharedTile {
-  /** Prefix of every WGSL name declared; accumulators are `${name}_${row}`, vec4 each. */
-  readonly name: string;
-  /** Tile rows per invocation: the tile has 16 * rowsEach rows and 64 columns. */
-  readonly rowsEach: number;
-  /** Depth range, workgroup-uniform u32 expressions. */
-  readonly start: string;
-  readonly end: string;
-  /** f32 expression of A at tile row `row`, depth `k` (already below end); both are u32 expressions. */
-  a(row: string, k: string): string;
-  /** f32 expression of B at depth `k`, tile column `column`. */
-  b(k: string, column: string): string;
-  /** Whether adjacent A elements lie along the depth or along the rows, so that staging reads coalesce. */
-  readonly aAlong: "depth" | "tile";
-  readonly bAlong: "depth" | "tile";
-  readonly accumulate?: boolean;
-}
-
-/** Depth of one staged slab. */
-const SLAB = 16;
-/** Columns of a shared tile. */
-export const SHARED_COLUMNS = 64;
-
-/** Returns the workgroup memory that {@linkcode sharedTile} needs; `rowsEach` is the largest used in the kernel. */
-export function sharedTileMemory(rowsEach: number): string {
-  // One extra column keeps the transposed writes of different rows out of one memory bank.
-  return `var<workgroup> slabA: array<f32, ${SLAB * (16 * rowsEach + 1)}>;\n` +
-    `var<workgroup> slabB: array<f32, ${SLAB * (SHARED_COLUMNS + 1)}>;\n`;
-}
-
-/** Returns the WGSL of a workgroup tile; needs `lane` (0..255) and {@linkcode sharedTileMemory}. */
-export function sharedTile(tile: SharedTile): string {
-  const { name, rowsEach } = tile;
-  const rows = 16 * rowsEach;
-  const widthA = rows + 1, widthB = SHARED_COLUMNS + 1;
-  let text = tile.accumulate ? "" : times(rowsEach, (r) => `var ${name}_${r} = vec4<f32>();\n`);
-  text += `for (var ${name}k = ${tile.start}; ${name}k < ${tile.end}; ${name}k += ${SLAB}u) {\n`;
-  const stage = (
-    slab: string,
-    width: number,
-    size: number,
-    along: "depth" | "tile",
-    read: (l: string, k: string) => string,
-  ) =>
-    times(SLAB * size / 256, (p) => {
-      const flat = `(lane + ${p * 256}u)`;
-      const [depth, inner] = along === "depth"
-        ? [`${flat} % ${SLAB}u`, `${flat} / ${SLAB}u`]
-        : [`${flat} / ${size}u`, `${flat} % ${size}u`];
-      return `{ let d = ${depth}; let i = ${inner}; let k = ${name}k + d; var value = 0.0;\n` +
-        `if (k < ${tile.end}) { value = ${read("i", "k")}; }\n${slab}[d * ${width}u + i] = value; }\n`;
-    });
-  text += stage("slabA", widthA, rows, tile.aAlong, (i, k) => tile.a(i, k));
-  text += stage("slabB", widthB, SHARED_COLUMNS, tile.bAlong, (i, k) => tile.b(k, i));
-  text += `workgroupBarrier();\nfor (var d = 0u; d < ${SLAB}u; d++) {\n` +
-    `let at = d * ${widthB}u + (lane % 16u) * 4u;\n` +
-    `let b = vec4<f32>(slabB[at], slabB[at + 1u], slabB[at + 2u], slabB[at + 3u]);\n`;
-  text += times(rowsEach, (r) => `${name}_${r} += slabA[d * ${widthA}u + (lane / 16u) * ${rowsEach}u + ${r}u] * b;\n`);
-  return text + "}\nworkgroupBarrier();\n}\n";
 }

@@ -19,7 +19,7 @@ export interface StoredTile {
   readonly rows: number;
   /** Columns in groups of four. */
   readonly columns: number;
-  /** Writes the rows out one after the other instead: best where a store is a plain one. */
+  /** Writes the rows out one after the other instead: for tiles of many rows and plain stores. */
   readonly unrolled: boolean;
 }
 

@@ -106,7 +106,8 @@ function expectOperands(plan: DispatchPlan, hidden: Tensor, experts: ExpertParam
 /**
  * Runs each token through its experts and adds up what they return, weighted.
  *
- * Shapes: `hidden` [T, D] -> [T, D], in the type of `hidden`; computed in f32 for every float type. Tokens without a row
+ * Shapes: `hidden` [T, D] -> [T, D], in the type of `hidden`; computed in f32 for every float type. What is kept for the
+ * backward pass has the type of `hidden` too: half of it in half precision. Parameters may have any float types. Tokens without a row
  * in the plan get zeros, experts without rows get zero gradients. Differentiable in `hidden`, `plan.weight` and every
  * parameter, any number of times. Sums have a fixed order, so a run repeats bit for bit, and nothing is read back.
  *
@@ -159,22 +160,19 @@ export function execute(
     perToken: plan.tokenOffsets === undefined ? plan.assignments / plan.tokens : null,
     keeps: preactivations === "kept" ? "preactivation" : "nothing",
   };
-  const wide = castTo(hidden, "f32");
   const run = plan.scaleAt === "input" ? runScaledInput : runPlan;
-  return castTo(run(plan, wide, wideParams(experts, attrs), attrs), hidden.dtype);
+  return run(plan, hidden, withAllBiases(experts, attrs), attrs);
 }
 
-/** The parameters in f32. The kernels know all biases or none, so missing ones are zeros beside others. */
-function wideParams(params: ExpertParams, { body, bias }: ExecuteAttrs): ExpertParams {
+/** The kernels know all biases or none, so missing ones are zeros beside others. */
+function withAllBiases(params: ExpertParams, { body, bias }: ExecuteAttrs): ExpertParams {
   const { up, down, gate } = params;
   const [experts, width, inner] = up.shape as readonly [number, number, number];
-  function biasOf(given: Tensor | undefined, size: number): Tensor {
-    return given === undefined ? fullLike([experts, size], "f32", 0) : castTo(given, "f32");
-  }
+  const biasOf = (given: Tensor | undefined, size: number) => given ?? fullLike([experts, size], up.dtype, 0);
   return {
-    up: castTo(up, "f32"),
-    down: castTo(down, "f32"),
-    ...(gate === undefined ? {} : { gate: castTo(gate, "f32") }),
+    up,
+    down,
+    ...(gate === undefined ? {} : { gate }),
     ...(bias ? { upBias: biasOf(params.upBias, inner), downBias: biasOf(params.downBias, width) } : {}),
     ...(bias && body === "glu" ? { gateBias: biasOf(params.gateBias, inner) } : {}),
   };
@@ -206,8 +204,12 @@ function runScaledInput(plan: DispatchPlan, hidden: Tensor, params: ExpertParams
   const copies = tokenOf === null
     ? reshapeTo(expandTo(reshapeTo(hidden, [tokens, 1, width]), [tokens, perToken!, width]), flat)
     : takeRows(hidden, tokenOf);
-  const weighted = times(copies, expandTo(reshapeTo(weight, [assignments, 1]), flat));
+  const weighted = times(castTo(copies, "f32"), expandTo(reshapeTo(weight, [assignments, 1]), flat));
   const single = { ...plan, rowToken: rowAssign, weight: fullLike([assignments], "f32", 1) };
-  const rows = runPlan(single, weighted, params, { ...attrs, perToken: 1 });
-  return tokenOf === null ? sumOver(reshapeTo(rows, [tokens, perToken!, width]), [1]) : sumRows(rows, tokenOf, tokens);
+  const { dtype } = hidden;
+  const rows = castTo(runPlan(single, castTo(weighted, dtype), params, { ...attrs, perToken: 1 }), "f32");
+  const summed = tokenOf === null
+    ? sumOver(reshapeTo(rows, [tokens, perToken!, width]), [1])
+    : sumRows(rows, tokenOf, tokens);
+  return castTo(summed, dtype);
 }

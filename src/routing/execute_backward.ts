@@ -4,20 +4,22 @@
  *
  * @module
  */
-import type { KernelContext, Operand } from "../core/kernel.ts";
+import { castTo } from "../core/arithmetic.ts";
+import type { KernelContext, Operand, TextureOperand } from "../core/kernel.ts";
 import { definePrimitive, type MaybeTensors, type Primitive } from "../core/primitive.ts";
-import type { Aval } from "../core/shape.ts";
 import { apply, applyAll, type Tensor } from "../core/tensor.ts";
 import { dispatchKernelText, variantOf } from "../ops/kernel_text.ts";
-import { textureOf } from "../ops/texture_matrix.ts";
+import { type TextureMatrix, textureOf } from "../ops/texture_matrix.ts";
 import { matmulSplitSum } from "../ops/matmul_kernel.ts";
 import {
   BACKWARD_INPUTS,
   backwardFits,
   backwardKernel,
-  hiddenFromTextures,
-  innerFromTextures,
+  hiddenBackward,
+  innerBackward,
+  weightPartsOf,
 } from "./execute_backward_kernel.ts";
+import { backwardKernelFor } from "./execute_choice.ts";
 import { dispatchCombine } from "./execute_combine.ts";
 import {
   biasGradientFits,
@@ -37,10 +39,21 @@ import {
   named,
   type OperandName,
   operandNames,
+  PARAMETER_PLACES,
   preactivationWidth,
+  storesFours,
 } from "./execute_operands.ts";
+import { outputBackward, outputParts } from "./execute_output_kernel.ts";
 import { hasElements, labelOf } from "./execute_shape.ts";
 import { executeTextures } from "./execute_textures.ts";
+
+/**
+ * The texture of an operand. Half precision is for saving memory, and textures are f32: what the forward pass has put into
+ * one is not kept for the backward pass then, but filled again.
+ */
+function backwardTexture(kernel: KernelContext, operand: Operand, matrix: TextureMatrix): TextureOperand {
+  return textureOf(kernel, operand, matrix, operand.dtype === "f32" ? "shared" : "again");
+}
 
 function buildBackward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const operands = named(kernel.inputs, attrs);
@@ -48,12 +61,43 @@ function buildBackward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const [dOut, preactivation] = kernel.inputs.slice(-2) as [Operand, Operand];
   const [dHidden, dWeight, dPreactivation, innerWeighted] = kernel.outputs as [Operand, Operand, Operand, Operand];
   const target = attrs.perToken === 1 ? "token" : "assignment";
-  const rows = target === "token" ? dHidden : kernel.scratch([shape.assignments, shape.width], "f32");
+  const variant = variantOf(kernel.adapter);
+  const textures = executeTextures(shape, dOut.shape[0]!, kernel.adapter);
+  const form = backwardKernelFor(shape, kernel.adapter);
+  const parts = textures === null && form === "output-resident" ? outputParts(shape) : 1;
+  const { assignments, width } = shape;
+  const rows = parts > 1
+    ? kernel.scratch([parts, assignments, width], "f32")
+    : target === "token"
+    ? dHidden
+    : kernel.scratch([assignments, width], "f32");
   const byName: Readonly<Record<string, Operand | undefined>> = { ...operands, dOut, preactivation };
   const inputs = BACKWARD_INPUTS.map((name) => byName[name] ?? null);
-  const textures = executeTextures(shape, dOut.shape[0]!, kernel.adapter);
-  if (textures === null) {
-    const text = backwardKernel(shape, { variant: variantOf(kernel.adapter), target });
+  if (textures === null && form === "output-resident") {
+    const text = outputBackward(shape, { target });
+    const weights = parts > 1 ? kernel.scratch([parts, assignments], "f32") : dWeight;
+    const found = [dPreactivation, innerWeighted, rows, weights];
+    dispatchKernelText(kernel, `experts backward ${labelOf(shape)}`, text, inputs, found);
+    if (weights !== dWeight) {
+      const sum = matmulSplitSum(parts, assignments);
+      dispatchKernelText(kernel, `experts backward to weights ${assignments}`, sum, [weights], [dWeight]);
+    }
+  } else if (textures === null && form === "pair") {
+    const weightParts = kernel.scratch([assignments, weightPartsOf(shape, null)], "f32");
+    const first = [dPreactivation, innerWeighted, null, null, weightParts];
+    dispatchKernelText(kernel, `experts backward ${labelOf(shape)}`, innerBackward(shape, null), inputs, first);
+    const text = hiddenBackward(shape, { target, textures: null });
+    const second = BACKWARD_INPUTS.map((name, i) =>
+      name === "preactivation" ? dPreactivation : name === "weightParts" ? weightParts : inputs[i]!
+    );
+    dispatchKernelText(kernel, `experts backward to tokens ${labelOf(shape)}`, text, second, [
+      null,
+      null,
+      rows,
+      dWeight,
+    ]);
+  } else if (textures === null) {
+    const text = backwardKernel(shape, { variant, target });
     dispatchKernelText(kernel, `experts backward ${labelOf(shape)}`, text, inputs, [
       dPreactivation,
       innerWeighted,
@@ -62,25 +106,26 @@ function buildBackward(kernel: KernelContext, attrs: ExecuteAttrs): void {
     ]);
   } else {
     const { up, gate, down } = operands;
-    const downMatrix = textureOf(kernel, down, textures.down);
-    const tokens = textureOf(kernel, dOut, textures.tokens);
+    const downMatrix = backwardTexture(kernel, down, textures.down);
+    const tokens = backwardTexture(kernel, dOut, textures.tokens);
+    const weightParts = kernel.scratch([assignments, weightPartsOf(shape, textures)], "f32");
     dispatchKernelText(
       kernel,
       `experts backward ${labelOf(shape)}`,
-      innerFromTextures(shape, textures),
+      innerBackward(shape, textures),
       inputs,
-      [dPreactivation, innerWeighted, null, dWeight],
+      [dPreactivation, innerWeighted, null, null, weightParts],
       [tokens, downMatrix],
     );
-    const dz = textureOf(kernel, dPreactivation, textures.preactivation);
-    const upMatrix = textureOf(kernel, up, textures.up);
-    const gateMatrix = gate ? textureOf(kernel, gate, textures.up) : null;
+    const dz = backwardTexture(kernel, dPreactivation, textures.preactivation);
+    const upMatrix = backwardTexture(kernel, up, textures.up);
+    const gateMatrix = gate ? backwardTexture(kernel, gate, textures.up) : null;
     dispatchKernelText(
       kernel,
       `experts backward to tokens ${labelOf(shape)}`,
-      hiddenFromTextures(shape, { target, textures }),
-      inputs,
-      [null, null, rows],
+      hiddenBackward(shape, { target, textures }),
+      BACKWARD_INPUTS.map((name, i) => name === "weightParts" ? weightParts : inputs[i]!),
+      [null, null, rows, dWeight],
       [dz, upMatrix, gateMatrix],
     );
   }
@@ -97,13 +142,13 @@ export const executeDataGradientPrimitive: Primitive = definePrimitive<ExecuteAt
   kind: "composite",
   shape(inputs, attrs) {
     const shape = expertShape(named(inputs, attrs), attrs);
-    const f32 = (...sizes: number[]): Aval => ({ shape: sizes, dtype: "f32" });
+    const { dtype } = inputs[0]!;
     const { assignments, inner } = shape;
     return [
       inputs[0]!,
-      f32(assignments),
-      f32(assignments, preactivationWidth(shape)),
-      f32(assignments, inner),
+      { shape: [assignments], dtype: "f32" },
+      { shape: [assignments, preactivationWidth(shape)], dtype },
+      { shape: [assignments, inner], dtype },
     ];
   },
   expand(inputs, attrs) {
@@ -114,10 +159,12 @@ export const executeDataGradientPrimitive: Primitive = definePrimitive<ExecuteAt
     as: "kernel",
     build: buildBackward,
     prologue: CAST_PLACES,
+    unstored: PARAMETER_PLACES,
     accepts(inputs, attrs, adapter) {
       const shape = expertShape(named(inputs, attrs), attrs);
       return hasElements(shape) && backwardFits(shape, variantOf(adapter));
     },
+    packs: (inputs, attrs) => storesFours(named(inputs, attrs)),
   },
 });
 
@@ -145,12 +192,14 @@ export const expertMatrixGradientPrimitive: Primitive = definePrimitive<MatrixAt
     build(kernel, { left, right }) {
       const [gradient] = kernel.outputs as [Operand];
       const [experts, m, n] = gradient.shape as readonly [number, number, number];
-      const parts = gradientParts(kernel.inputs[3]!.shape[0]!);
+      const variant = variantOf(kernel.adapter);
+      const parts = gradientParts(kernel.inputs[3]!.shape[0]!, { experts, left, right }, variant);
       const layouts = gradientTextures({ experts, left, right, parts }, kernel.inputs, kernel.adapter);
-      const textures = layouts === null
-        ? []
-        : [textureOf(kernel, kernel.inputs[0]!, layouts.left), textureOf(kernel, kernel.inputs[1]!, layouts.right)];
-      const text = matrixGradientKernel({ experts, left, right, parts, textures: layouts }, variantOf(kernel.adapter));
+      const textures = layouts === null ? [] : [
+        backwardTexture(kernel, kernel.inputs[0]!, layouts.left),
+        backwardTexture(kernel, kernel.inputs[1]!, layouts.right),
+      ];
+      const text = matrixGradientKernel({ experts, left, right, parts, textures: layouts }, variant);
       const label = `experts gradient ${experts} x ${m}x${n}`;
       if (parts === 1) return dispatchKernelText(kernel, label, text, kernel.inputs, [gradient], textures);
       const partial = kernel.scratch([parts, experts, m, n], "f32");
@@ -184,7 +233,7 @@ export const expertBiasGradientPrimitive: Primitive = definePrimitive<BiasAttrs>
     build(kernel, { right, scale }) {
       const [gradient] = kernel.outputs as [Operand];
       const [experts, width] = gradient.shape as readonly [number, number];
-      const text = biasGradientKernel(experts, right, scale);
+      const text = biasGradientKernel(experts, right, scale, variantOf(kernel.adapter));
       dispatchKernelText(kernel, `experts bias gradient ${experts}x${width}`, text, kernel.inputs, [gradient]);
     },
     accepts: ([, , expertOffsets, rowToken], { right }) =>
@@ -225,30 +274,30 @@ function parameterGradients(
   attrs: ExecuteAttrs,
 ): { readonly [K in OperandName]?: Tensor } {
   const { hidden, weight, expertOffsets, rowToken, rowAssign } = operands;
+  const { up, down, gate, upBias, downBias, gateBias } = operands;
   const shape = expertShape(operands, attrs);
-  const { width, inner, bias } = shape;
+  const { width, inner } = shape;
   const stride = preactivationWidth(shape);
   const byToken: ExpertRows = { by: "token", width, offset: 0, stride: width };
   const ofGate: ExpertRows = { by: "row", width: inner, offset: 0, stride };
   const ofUp: ExpertRows = { by: "row", width: inner, offset: stride - inner, stride };
   const ofInner: ExpertRows = { by: "row", width: inner, offset: 0, stride: inner };
-  function matrix(left: Tensor, right: Tensor, sides: MatrixAttrs): Tensor {
-    return apply(expertMatrixGradientPrimitive, [left, right, expertOffsets, rowToken, rowAssign], sides);
+  function matrix(of: Tensor, left: Tensor, right: Tensor, sides: MatrixAttrs): Tensor {
+    return castTo(
+      apply(expertMatrixGradientPrimitive, [left, right, expertOffsets, rowToken, rowAssign], sides),
+      of.dtype,
+    );
   }
-  function vector(right: Tensor, side: BiasAttrs): Tensor {
-    return apply(expertBiasGradientPrimitive, [right, weight, expertOffsets, rowToken, rowAssign], side);
+  function vector(of: Tensor, right: Tensor, side: BiasAttrs): Tensor {
+    const found = apply(expertBiasGradientPrimitive, [right, weight, expertOffsets, rowToken, rowAssign], side);
+    return castTo(found, of.dtype);
   }
-  const isGated = attrs.body === "glu";
   return {
-    up: matrix(hidden, dPreactivation, { left: byToken, right: ofUp }),
-    down: matrix(innerWeighted, dOut, { left: ofInner, right: byToken }),
-    ...(isGated ? { gate: matrix(hidden, dPreactivation, { left: byToken, right: ofGate }) } : {}),
-    ...(bias
-      ? {
-        upBias: vector(dPreactivation, { right: ofUp, scale: "none" }),
-        downBias: vector(dOut, { right: byToken, scale: "weight" }),
-      }
-      : {}),
-    ...(isGated && bias ? { gateBias: vector(dPreactivation, { right: ofGate, scale: "none" }) } : {}),
+    up: matrix(up, hidden, dPreactivation, { left: byToken, right: ofUp }),
+    down: matrix(down, innerWeighted, dOut, { left: ofInner, right: byToken }),
+    ...(gate ? { gate: matrix(gate, hidden, dPreactivation, { left: byToken, right: ofGate }) } : {}),
+    ...(upBias ? { upBias: vector(upBias, dPreactivation, { right: ofUp, scale: "none" }) } : {}),
+    ...(downBias ? { downBias: vector(downBias, dOut, { right: byToken, scale: "weight" }) } : {}),
+    ...(gateBias ? { gateBias: vector(gateBias, dPreactivation, { right: ofGate, scale: "none" }) } : {}),
   };
 }

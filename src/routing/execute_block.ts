@@ -6,8 +6,9 @@
  * NB = floor(A / BM) + E blocks: an upper bound of those with rows, so no count is read back. Blocks of expert e have the
  * numbers from expertOffsets[e] / BM + e: distinct, and found again by binary search, so that thousands of experts cost
  * no more to find than eight.
- * software: 8 lanes side by side along the columns, a register tile of BM rows each. hardware: 256 lanes, 16 along the
- * columns and 16 along the rows, slabs of both operands in workgroup memory. The products are in `execute_product.ts`.
+ * software: 8 lanes side by side along the columns, a register tile of BM rows each. hardware: 16 lanes side by side along
+ * the columns, slabs of both operands in workgroup memory (`ops/shared_tile.ts`), and the larger blocks and tiles the more
+ * rows an expert has. The products are in `execute_product.ts`.
  * Hazards: block rows past the expert's last one read a clamped row and mask the store; workgroups past the last block
  * return before any barrier (what they decide by comes from a read-only buffer, hence it is uniform).
  *
@@ -26,7 +27,16 @@ import {
   times,
   type Variant,
 } from "../ops/kernel_text.ts";
-import { SHARED_COLUMNS, sharedTileMemory } from "../ops/tile.ts";
+import {
+  accumulatorsOf,
+  firstRow,
+  LANES_ACROSS,
+  lanesOf,
+  SHARED_TILES,
+  sharedTileMemory,
+  slabBytes,
+  type TileSize,
+} from "../ops/shared_tile.ts";
 import { forEachRow } from "../ops/tile_store.ts";
 import {
   type BlockProduct,
@@ -96,6 +106,8 @@ export interface BlockKernel {
   readonly weighted: boolean;
   /** Whether they have assignments at least. */
   readonly assigned?: boolean;
+  /** Workgroups of a block whose columns are not cut over them, 1 by default. */
+  readonly parts?: number;
   /** Statements of a block. */
   readonly body: string;
 }
@@ -106,6 +118,39 @@ export function softwareBlockRows({ assignments, experts }: BlockShape): number 
   return rows >= 12 ? 16 : rows >= 6 ? 8 : 4;
 }
 
+/** Workgroups below which smaller blocks, narrower tiles and blocks in parts keep a GPU busier. */
+export const WANTED_WORKGROUPS = 128;
+/** Rows an expert has on average up to which blocks of the fewest rows waste least, and wait for memory anyway. */
+const FEW_ROWS = 24;
+
+/** Whether experts have so few rows that a GPU waits for their matrices, whatever it multiplies. */
+export function hasFewRows({ assignments, experts }: BlockShape): boolean {
+  return assignments / Math.min(experts, assignments) < FEW_ROWS;
+}
+
+/**
+ * BM of the hardware variant: the larger the fewer loads, as long as experts fill a block and there are blocks enough.
+ *
+ * @param width Columns that are cut over workgroups, if they are.
+ */
+export function hardwareBlockRows(shape: BlockShape, width?: number): 16 | 32 | 64 {
+  const { assignments, experts } = shape;
+  const tiles = width === undefined ? 1 : ceilDiv(width, SHARED_TILES["64x64"].columns);
+  const isFilled = (rows: number) =>
+    assignments / Math.min(experts, assignments) >= 0.75 * rows &&
+    assignments / rows * tiles >= WANTED_WORKGROUPS / 2;
+  return hasFewRows(shape) ? 16 : isFilled(64) ? 64 : isFilled(32) ? 32 : 16;
+}
+
+/** The tile of a hardware block: a wide one only where enough of them are left. */
+function tileOf({ assignments }: BlockShape, rows: number, width: number | undefined): TileSize {
+  if (rows === 16) return SHARED_TILES["16x64"];
+  if (rows === 32) return SHARED_TILES["32x64"];
+  const wide = SHARED_TILES["64x128"];
+  const tiles = width === undefined ? 0 : Math.floor(width / wide.columns);
+  return assignments / rows * tiles >= WANTED_WORKGROUPS ? wide : SHARED_TILES["64x64"];
+}
+
 /** Text of one block kernel; no state but sizes. */
 export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements ProductFrame {
   /** Invocations of a workgroup. */
@@ -114,6 +159,8 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
   readonly lanesAcross: number;
   /** Rows a lane owns. */
   readonly rowsEach: number;
+  /** The tile of a workgroup on hardware adapters. */
+  readonly tile: TileSize | null;
 
   /**
    * @param rows BM.
@@ -128,15 +175,15 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
     readonly mostGroups: number = 2,
   ) {
     const isSoftware = variant === "software";
-    this.size = isSoftware ? SOFTWARE_LANES : 256;
-    this.lanesAcross = isSoftware ? SOFTWARE_LANES : 16;
-    this.rowsEach = isSoftware ? rows : rows / 16;
+    this.tile = isSoftware ? null : tileOf(shape, rows, tiledWidth);
+    this.size = this.tile === null ? SOFTWARE_LANES : lanesOf(this.tile);
+    this.lanesAcross = isSoftware ? SOFTWARE_LANES : LANES_ACROSS;
+    this.rowsEach = this.tile === null ? rows : this.tile.rowsEach;
   }
 
   /** Workgroup memory the block takes by itself, in bytes. */
   ownBytes(): number {
-    if (this.variant === "software") return 0;
-    return 4 * (16 * (this.rows + 1) + 16 * (SHARED_COLUMNS + 1) + 3 * this.rows);
+    return this.tile === null ? 0 : slabBytes(this.tile) + 12 * this.rows;
   }
 
   /** Whether an invocation that runs products of these sizes one after the other stays under the loop limit. */
@@ -154,21 +201,27 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
     return ceilDiv(width, this.#tileWidth(width));
   }
 
-  /**
-   * Whether rows of a length are touched four elements at a time. Hardware variants stage element by element (neighboring
-   * lanes on neighboring elements), and an operand has one form in a kernel, so there everything is scalar.
-   */
+  /** Whether rows of a length are touched four elements at a time. */
   isVector(width: number): boolean {
-    return this.variant === "software" && width % 4 === 0;
+    return width % 4 === 0;
   }
 
   /** Runs a stage on every tile of columns, or on the one this workgroup owns. */
   eachTile(width: number, stage: (columns: Columns) => string): string {
-    const tile = this.#tileWidth(width);
-    const columns: Columns = { width, groups: this.#groups(width), exact: width % tile === 0 };
-    const text = `let n0 = columnTile * ${tile}u + (lane % ${this.lanesAcross}u) * 4u;\n${stage(columns)}`;
+    const text = this.#onTile(width, stage);
     if (this.tiledWidth === width) return `let columnTile = group % ${this.tiles(width)}u;\n${text}`;
     return `for (var columnTile = 0u; columnTile < ${this.tiles(width)}u; columnTile++) {\n${text}}\n`;
+  }
+
+  /** Runs a stage on one tile of columns; `tile` is a workgroup-uniform u32 expression. */
+  atTile(width: number, tile: string, stage: (columns: Columns) => string): string {
+    return `{\nlet columnTile = ${tile};\n${this.#onTile(width, stage)}}\n`;
+  }
+
+  #onTile(width: number, stage: (columns: Columns) => string): string {
+    const tile = this.#tileWidth(width);
+    const columns: Columns = { width, groups: this.#groups(width), exact: width % tile === 0 };
+    return `let n0 = columnTile * ${tile}u + (lane % ${this.lanesAcross}u) * 4u;\n${stage(columns)}`;
   }
 
   /** Loads four columns at `base + column`; those past the end repeat the last one. */
@@ -198,19 +251,24 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
   /**
    * Visits every accumulator of a row that exists: the row, the first of its four columns, its value. On software adapters
    * the text of a visit stands in a loop over rows, so that it may be long.
+   *
+   * @param around Statements before and after the visits to a row.
    */
   eachOutput(
     name: string,
     columns: Columns,
     visit: (row: BlockRow, column: string, value: string) => string,
+    around: { readonly before?: string; after?(row: BlockRow): string } = {},
   ): string {
     const { groups } = columns;
     const visits = (row: BlockRow, values: readonly string[]) =>
-      times(groups, (c) => `{\n${visit(row, columnOf(c), values[c]!)}}\n`);
-    if (this.variant === "hardware") {
+      (around.before ?? "") + times(groups, (c) => `{\n${visit(row, columnOf(c, this.lanesAcross), values[c]!)}}\n`) +
+      (around.after?.(row) ?? "");
+    const { tile } = this;
+    if (tile !== null) {
       return times(this.rowsEach, (r) => {
-        const row = this.row(`((lane / 16u) * ${this.rowsEach}u + ${r}u)`);
-        return `if (first + ${row.local} < last) {\n${visits(row, [`${name}_${r}`])}}\n`;
+        const row = this.row(`(${firstRow(tile)} + ${r}u)`);
+        return `if (first + ${row.local} < last) {\n${visits(row, accumulatorsOf(name, r, tile))}}\n`;
       });
     }
     return forEachRow({ name, rows: this.rows, columns: groups, unrolled: false }, (row, values) => {
@@ -221,26 +279,21 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
 
   /** Runs statements for this lane's existing rows; `row` is the number in the block. */
   eachRow(visit: string): string {
-    const origin = this.variant === "software" ? "0u" : `(lane / 16u) * ${this.rowsEach}u`;
+    const origin = this.tile === null ? "0u" : firstRow(this.tile);
     return `for (var r = 0u; r < ${this.rowsEach}u; r++) {\nlet row = ${origin} + r;\n` +
       `if (first + row < last) {\n${visit}}\n}\n`;
   }
 
   /** Assembles the kernel: `expert`, `first` and `last` (its rows) are in scope of the body. */
   kernel(
-    { inputs, outputs, preludes = "", dropped, weighted, assigned = weighted, body }: BlockKernel,
+    { inputs, outputs, preludes = "", dropped, weighted, assigned = weighted, parts = 1, body }: BlockKernel,
   ): KernelText {
     const { assignments, experts } = this.shape;
-    const tiles = this.tiledWidth === undefined ? 1 : this.tiles(this.tiledWidth);
+    const tiles = this.tiledWidth === undefined ? parts : this.tiles(this.tiledWidth);
     const blocks = (Math.floor(assignments / this.rows) + experts) * tiles;
-    const eachLane = this.variant === "software" ? 16 : 1;
-    const tail = dropped === undefined ? 0 : ceilDiv(assignments, eachLane * this.size);
-    const grid = linearGrid(blocks + tail, "group");
-    const clear = dropped === undefined ? "" : `if (group >= ${blocks}u) {\n` +
-      `for (var i = 0u; i < ${eachLane}u; i++) {\n` +
-      `let item = ((group - ${blocks}u) * ${eachLane}u + i) * ${this.size}u + lane;\n` +
-      `if (item < ${assignments}u) { if (${PLAN.assignRow}(item) == ${NO_ROW}) {\n${dropped}} }\n}\nreturn;\n}\n`;
-    const rowMemory = this.variant === "software" ? "" : sharedTileMemory(this.rowsEach) +
+    const grid = linearGrid(blocks, "group");
+    const clear = dropped === undefined ? "" : this.#eachDropped(blocks, dropped);
+    const rowMemory = this.tile === null ? "" : sharedTileMemory(this.tile) +
       `var<workgroup> blockToken: array<u32, ${this.rows}>;\n` +
       (assigned ? `var<workgroup> blockAssign: array<u32, ${this.rows}>;\n` : "") +
       (weighted ? `var<workgroup> blockWeight: array<f32, ${this.rows}>;\n` : "");
@@ -260,12 +313,12 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
    * instead of 2.1 s on llvmpipe; one instead of two costs a third of the speed.
    */
   #groups(width: number): number {
-    if (this.variant === "hardware") return 1;
+    if (this.tile !== null) return this.tile.groups;
     return width > 64 ? this.mostGroups : width > 32 ? 2 : 1;
   }
 
   #tileWidth(width: number): number {
-    return this.variant === "hardware" ? SHARED_COLUMNS : this.#groups(width) * 4 * SOFTWARE_LANES;
+    return this.tile === null ? this.#groups(width) * 4 * SOFTWARE_LANES : this.tile.columns;
   }
 
   /** Software lanes own rows by number, hardware lanes name them by an expression. */
@@ -280,6 +333,20 @@ export class ExpertBlock<Shape extends BlockShape = ExpertShape> implements Prod
       assign: `blockAssign[${r}]`,
       weight: `blockWeight[${r}]`,
     };
+  }
+
+  /**
+   * Every workgroup visits a share of the assignments. Workgroups of their own would be cheap ones at the end of the grid,
+   * and llvmpipe gives each core one stretch of the workgroups beforehand.
+   */
+  #eachDropped(workgroups: number, visit: string): string {
+    const { assignments } = this.shape;
+    const share = ceilDiv(assignments, workgroups);
+    return times(ceilDiv(share, this.size), (turn) => {
+      const place = `${turn * this.size}u + lane`;
+      return `if (${place} < ${share}u) {\nlet item = group * ${share}u + ${place};\n` +
+        `if (item < ${assignments}u) { if (${PLAN.assignRow}(item) == ${NO_ROW}) {\n${visit}} }\n}\n`;
+    });
   }
 
   #findBlock(): string {

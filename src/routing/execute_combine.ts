@@ -32,16 +32,18 @@ interface CombineOptions {
   readonly perToken: number | null;
   /** A. */
   readonly assignments: number;
+  /** Partial rows of every assignment. */
+  readonly parts: number;
 }
 
 /** Assignments of every token up to which there is no loop: llvmpipe runs a loop once more than it has to. */
 const MOST_UNROLLED = 8;
 
 /**
- * Adds the rows of each token's assignments, ascending. Inputs: rows [A, D], assignRow, and tokenOffsets where there is no
+ * Adds the rows of each token's assignments, ascending. Inputs: rows [parts, A, D], assignRow, and tokenOffsets where there is no
  * fixed number. An assignment without a row is skipped, because its memory may hold anything.
  */
-function combineKernel({ tokens, width, perToken, assignments }: CombineOptions): KernelText {
+function combineKernel({ tokens, width, perToken, assignments, parts }: CombineOptions): KernelText {
   const lanes = 64;
   // One token may have all of them, and an invocation may not loop that often.
   const step = Math.max(1, ceilDiv(perToken ?? assignments, MAX_ITERATIONS));
@@ -51,9 +53,12 @@ function combineKernel({ tokens, width, perToken, assignments }: CombineOptions)
   const [begin, end] = perToken === null
     ? ["ldu2(token)", "ldu2(token + 1u)"]
     : [`token * ${perToken}u`, `(token + 1u) * ${perToken}u`];
+  const addRow = parts === 1
+    ? `sum += ld0${suffix}(a * ${width}u + column);`
+    : `for (var part = 0u; part < ${parts}u; part++) {\n` +
+      `sum += ld0${suffix}((part * ${assignments}u + a) * ${width}u + column);\n}`;
   const add = (assignment: string, inside: string): string =>
-    `{ let a = ${assignment};\n` +
-    `if (${inside}ldu1(a) != 0xffffffffu) { sum += ld0${suffix}(a * ${width}u + column); } }\n`;
+    `{ let a = ${assignment};\nif (${inside}ldu1(a) != 0xffffffffu) { ${addRow} } }\n`;
   const addAll = perToken !== null && perToken <= MOST_UNROLLED
     ? times(perToken, (i) => add(`token * ${perToken}u + ${i}u`, ""))
     : `let end = ${end};\nfor (var first = ${begin}; first < end; first += ${step}u) {\n` +
@@ -77,7 +82,7 @@ function combineKernel({ tokens, width, perToken, assignments }: CombineOptions)
   };
 }
 
-/** Adds the rows of each token's assignments. */
+/** Adds the rows of each token's assignments: [A, D], or [parts, A, D] where each row is in parts. */
 export function dispatchCombine(
   kernel: KernelContext,
   { assignRow, tokenOffsets }: TokenAssignments,
@@ -86,7 +91,8 @@ export function dispatchCombine(
   out: Buffer,
 ): void {
   const [tokens, width] = out.shape as readonly [number, number];
-  const text = combineKernel({ tokens, width, perToken, assignments: rows.shape[0]! });
+  const [parts, assignments] = rows.shape.length === 3 ? rows.shape as [number, number, number] : [1, rows.shape[0]!];
+  const text = combineKernel({ tokens, width, perToken, assignments, parts });
   dispatchKernelText(kernel, `experts combine ${tokens}x${width}`, text, [rows, assignRow, tokenOffsets ?? null], [
     out,
   ]);

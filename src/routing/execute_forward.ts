@@ -11,6 +11,7 @@ import { apply, type Tensor } from "../core/tensor.ts";
 import { dispatchKernelText, variantOf } from "../ops/kernel_text.ts";
 import { textureOf } from "../ops/texture_matrix.ts";
 import { executeGradients } from "./execute_backward.ts";
+import { forwardKernelFor } from "./execute_choice.ts";
 import { dispatchCombine } from "./execute_combine.ts";
 import {
   downForward,
@@ -25,8 +26,17 @@ import {
   upForward,
   upFromTextures,
 } from "./execute_forward_kernel.ts";
+import { outputForward, outputParts } from "./execute_output_kernel.ts";
 import { executeInSteps, preactivationInSteps } from "./execute_meaning.ts";
-import { CAST_PLACES, type ExecuteAttrs, expertShape, named, preactivationWidth } from "./execute_operands.ts";
+import {
+  CAST_PLACES,
+  type ExecuteAttrs,
+  expertShape,
+  named,
+  PARAMETER_PLACES,
+  preactivationWidth,
+  storesFours,
+} from "./execute_operands.ts";
 import { type ExpertShape, hasElements, labelOf } from "./execute_shape.ts";
 import { type ExecuteTextures, executeTextures } from "./execute_textures.ts";
 
@@ -50,7 +60,7 @@ function optionsFor(
 
 function preactivationAval(inputs: readonly Aval[], attrs: ExecuteAttrs): Aval {
   const shape = expertShape(named(inputs, attrs), attrs);
-  return { shape: [shape.assignments, preactivationWidth(shape)], dtype: "f32" };
+  return { shape: [shape.assignments, preactivationWidth(shape)], dtype: inputs[0]!.dtype };
 }
 
 /** Buffers by accessor number. */
@@ -67,23 +77,32 @@ function buildForward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const keeps = preactivation === null ? "nothing" : "preactivation";
   const options = optionsFor(kernel.adapter, { ...attrs, keeps });
   const { assignments, width, inner } = shape;
-  const rows = options.target === "token" ? out : kernel.scratch([assignments, width], "f32");
+  const form = forwardKernelFor(shape, options, kernel.adapter);
+  const parts = form === "output-resident" ? outputParts(shape) : 1;
+  const rows = parts > 1
+    ? kernel.scratch([parts, assignments, width], "f32")
+    : options.target === "token"
+    ? out
+    : kernel.scratch([assignments, width], "f32");
   const label = labelOf(shape);
   const textures = pairFits(shape, options.variant)
     ? executeTextures(shape, operands.hidden.shape[0]!, kernel.adapter)
     : null;
   if (textures !== null) {
     dispatchFromTextures(kernel, attrs, { shape, options, textures, preactivation, rows });
-  } else if (prefersFused(shape, options)) {
+  } else if (form === "output-resident") {
+    const text = outputForward(shape, options);
+    dispatchKernelText(kernel, `experts ${label}`, text, readable(kernel, attrs, null), [rows, preactivation]);
+  } else if (form === "hidden-resident") {
     const text = fusedForward(shape, options);
-    const innerRows = keepsInnerOnChip(shape, options) ? null : kernel.scratch([assignments, inner], "f32");
+    const innerRows = keepsInnerOnChip(shape, options) ? null : kernel.scratch([assignments, inner], out.dtype);
     dispatchKernelText(kernel, `experts ${label}`, text, readable(kernel, attrs, null), [
       rows,
       preactivation,
       innerRows,
     ]);
   } else {
-    const innerRows = kernel.scratch([assignments, inner], "f32");
+    const innerRows = kernel.scratch([assignments, inner], out.dtype);
     const inputs = readable(kernel, attrs, innerRows);
     dispatchKernelText(
       kernel,
@@ -113,6 +132,7 @@ function dispatchFromTextures(
   const { assignments, inner } = shape;
   const label = labelOf(shape);
   const inputs = readable(kernel, attrs, null);
+  // The driver copies f32 to textures only.
   const innerRows = kernel.scratch([assignments, inner], "f32");
   const operands = [
     textureOf(kernel, hidden, textures.tokens),
@@ -134,7 +154,7 @@ export const executePrimitive: Primitive = definePrimitive<ExecuteAttrs>({
   name: "execute",
   kind: "composite",
   shape(inputs, attrs) {
-    const out: Aval = { shape: inputs[0]!.shape, dtype: "f32" };
+    const out = inputs[0]!;
     return attrs.keeps === "nothing" ? [out] : [out, preactivationAval(inputs, attrs)];
   },
   expand(inputs, attrs) {
@@ -149,11 +169,13 @@ export const executePrimitive: Primitive = definePrimitive<ExecuteAttrs>({
     as: "kernel",
     build: buildForward,
     prologue: CAST_PLACES,
+    unstored: PARAMETER_PLACES,
     accepts(inputs, attrs, adapter) {
       const shape = expertShape(named(inputs, attrs), attrs);
       return hasElements(shape) &&
         (prefersFused(shape, optionsFor(adapter, attrs)) || pairFits(shape, variantOf(adapter)));
     },
+    packs: (inputs, attrs) => storesFours(named(inputs, attrs)),
   },
 });
 
@@ -172,10 +194,12 @@ export const executePreactivationPrimitive: Primitive = definePrimitive<ExecuteA
       dispatchKernelText(kernel, `experts pre-activations ${labelOf(shape)}`, text, inputs, [null, kernel.outputs[0]!]);
     },
     prologue: CAST_PLACES,
+    unstored: PARAMETER_PLACES,
     accepts(inputs, attrs, adapter) {
       const shape = expertShape(named(inputs, attrs), attrs);
       return hasElements(shape) && pairFits(shape, variantOf(adapter));
     },
+    packs: (inputs, attrs) => storesFours(named(inputs, attrs)),
   },
 });
 

@@ -15,8 +15,8 @@
  * @module
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
-import { type BlockShape, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
-import type { BlockProduct, Columns } from "./execute_product.ts";
+import { type BlockShape, ExpertBlock, hardwareBlockRows, hasFewRows, softwareBlockRows } from "./execute_block.ts";
+import type { BlockProduct, BlockRow, Columns } from "./execute_product.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
 import { type ExecuteTextures, textureBlock } from "./execute_textures.ts";
 
@@ -39,10 +39,20 @@ export const FORWARD_INPUTS: readonly string[] = [
   ...["gate", "gateBias", "innerRows"],
 ];
 /** Outputs by accessor number: y; z [A, F] or [A, 2F] with the gate's first; scratch [A, F] for h. */
-const OUTPUTS = ["out", "preactivation", "innerRows"] as const;
+export const FORWARD_OUTPUTS: readonly string[] = ["out", "preactivation", "innerRows"];
 
-const LOAD = { hidden: "ld0", up: "ld1", upBias: "ld2", down: "ld3", downBias: "ld4", gate: "ld10", gateBias: "ld11" };
-const STORE = { out: "st0", preactivation: "st1" };
+/** Accessors of what is read. */
+export const FORWARD_LOAD = {
+  hidden: "ld0",
+  up: "ld1",
+  upBias: "ld2",
+  down: "ld3",
+  downBias: "ld4",
+  gate: "ld10",
+  gateBias: "ld11",
+};
+/** Accessors of what is stored. */
+export const FORWARD_STORE = { out: "st0", preactivation: "st1" };
 
 /** Where a product finds its operands. */
 type ProductOperands = Pick<BlockProduct, "rows" | "matrix">;
@@ -50,7 +60,7 @@ type ProductOperands = Pick<BlockProduct, "rows" | "matrix">;
 type FirstMatrix = "up" | "gate";
 
 /** Where h of a block is. */
-interface InnerRows {
+export interface InnerRows {
   readonly load: string;
   readonly store: string;
   /** First element of a block row that exists. */
@@ -68,7 +78,8 @@ function fusedBlock(shape: ExpertShape, variant: Variant): ExpertBlock {
 
 /** A block of the pair's kernels, or of the pre-activation's. */
 function pairBlock(shape: ExpertShape, variant: Variant, tiledWidth: number): ExpertBlock {
-  return new ExpertBlock(shape, variant, variant === "software" ? softwareBlockRows(shape) : 64, tiledWidth);
+  const rows = variant === "software" ? softwareBlockRows(shape) : hardwareBlockRows(shape, tiledWidth);
+  return new ExpertBlock(shape, variant, rows, tiledWidth);
 }
 
 /** Whether the fused kernel keeps h on chip; otherwise it needs a buffer [A, F] for it. */
@@ -79,10 +90,11 @@ export function keepsInnerOnChip(shape: ExpertShape, { variant, workgroupBytes }
 
 /**
  * Whether the fused kernel is the better choice. On a CPU it is, wherever an invocation may run that long: it costs no
- * more than dense products. On a GPU h has to stay on chip, or the pair's larger blocks read the weights less often.
+ * more than dense products. On a GPU h has to stay on chip, and experts have to have few rows: else the pair's larger
+ * blocks read the weights less often, and its tiles multiply more for each load.
  */
 export function prefersFused(shape: ExpertShape, options: ForwardOptions): boolean {
-  if (options.variant === "hardware") return keepsInnerOnChip(shape, options);
+  if (options.variant === "hardware") return hasFewRows(shape) && keepsInnerOnChip(shape, options);
   const { width, inner, body } = shape;
   const up = { depth: width, width: inner };
   const down = { depth: inner, width };
@@ -115,11 +127,11 @@ export function fusedForward(shape: ExpertShape, options: ForwardOptions): Kerne
         // A row past the block's last one is computed from whatever a valid one holds and thrown away.
         at: (row) => isOnChip ? rows.at(row.local) : `${row.place} * ${inner}u`,
       },
-      matrix: { load: LOAD.down, layout: "N" },
+      matrix: { load: FORWARD_LOAD.down, layout: "N" },
     }));
   return block.kernel({
     inputs: FORWARD_INPUTS,
-    outputs: OUTPUTS,
+    outputs: FORWARD_OUTPUTS,
     preludes: activationText(activation) + (isOnChip ? chipMemory(block) : ""),
     weighted: true,
     ...clearing(block, options),
@@ -140,7 +152,7 @@ function upKernel(
   const { inner, activation } = block.shape;
   return block.kernel({
     inputs: FORWARD_INPUTS,
-    outputs: OUTPUTS,
+    outputs: FORWARD_OUTPUTS,
     preludes: activationText(activation),
     weighted: false,
     body: block.eachTile(inner, (columns) => upStage(block, columns, rowsInBuffer(inner), options, operandsOf)),
@@ -153,7 +165,7 @@ export function preactivationForward(shape: ExpertShape, options: ForwardOptions
   const kept: ForwardOptions = { ...options, keeps: "preactivation" };
   return block.kernel({
     inputs: FORWARD_INPUTS,
-    outputs: OUTPUTS,
+    outputs: FORWARD_OUTPUTS,
     weighted: false,
     body: block.eachTile(
       shape.inner,
@@ -182,7 +194,7 @@ export function downFromTextures(shape: ExpertShape, options: ForwardOptions, te
 export function downForward(shape: ExpertShape, options: ForwardOptions): KernelText {
   return downKernel(pairBlock(shape, options.variant, shape.width), options, {
     rows: { load: "ld12", width: shape.inner, at: (row) => `${row.place} * ${shape.inner}u` },
-    matrix: { load: LOAD.down, layout: "N" },
+    matrix: { load: FORWARD_LOAD.down, layout: "N" },
   });
 }
 
@@ -193,7 +205,7 @@ function downKernel(
 ): KernelText {
   return block.kernel({
     inputs: FORWARD_INPUTS,
-    outputs: OUTPUTS,
+    outputs: FORWARD_OUTPUTS,
     weighted: true,
     ...clearing(block, options),
     body: block.eachTile(block.shape.width, (columns) => downStage(block, columns, options, operands)),
@@ -202,7 +214,7 @@ function downKernel(
 
 /** Clears the rows of tokens without an expert; the combine takes care of them where tokens have several. */
 function clearing(block: ExpertBlock, { target }: ForwardOptions): { readonly dropped?: string } {
-  return target === "token" ? { dropped: clearRow(block, STORE.out) } : {};
+  return target === "token" ? { dropped: clearRow(block, FORWARD_STORE.out) } : {};
 }
 
 /** Writes zeros to row `item`, D wide. */
@@ -223,7 +235,7 @@ function chipMemory(block: ExpertBlock): string {
 }
 
 /** One tile of columns of the first product. Without `rows`, only z is stored. */
-function upStage(
+export function upStage(
   block: ExpertBlock,
   columns: Columns,
   rows: InnerRows | null,
@@ -236,12 +248,12 @@ function upStage(
   /** One product; `finish` gives what goes to a place in `rows`, by z and by what is there. */
   function half(matrix: FirstMatrix, offset: number, finish: (z: string, there: string) => string): string {
     const product = block.product({ name: matrix, depth: width, columns, ...operandsOf(matrix) });
-    const loadBias = matrix === "gate" ? LOAD.gateBias : LOAD.upBias;
+    const loadBias = matrix === "gate" ? FORWARD_LOAD.gateBias : FORWARD_LOAD.upBias;
     return product + block.eachOutput(matrix, columns, ({ local }, column, value) => {
       const z = bias ? `${value} + ${block.get(loadBias, `expert * ${inner}u`, column, columns)}` : value;
       const keep = options.keeps === "nothing"
         ? ""
-        : block.put(STORE.preactivation, `(first + ${local}) * ${span}u + ${offset}u`, column, columns, "z");
+        : block.put(FORWARD_STORE.preactivation, `(first + ${local}) * ${span}u + ${offset}u`, column, columns, "z");
       const text = `let z = ${z};\n${keep}`;
       if (rows === null) return text;
       const there = block.get(rows.load, rows.at(local), column, columns);
@@ -253,10 +265,10 @@ function upStage(
 }
 
 /** Tokens and matrices in buffers. */
-function upOperands({ width }: ExpertShape, matrix: FirstMatrix): ProductOperands {
+export function upOperands({ width }: ExpertShape, matrix: FirstMatrix): ProductOperands {
   return {
-    rows: { load: LOAD.hidden, width, at: ({ token }) => `${token} * ${width}u` },
-    matrix: { load: LOAD[matrix], layout: "N" },
+    rows: { load: FORWARD_LOAD.hidden, width, at: ({ token }) => `${token} * ${width}u` },
+    matrix: { load: FORWARD_LOAD[matrix], layout: "N" },
   };
 }
 
@@ -267,11 +279,28 @@ function downStage(
   { target }: ForwardOptions,
   operands: ProductOperands,
 ): string {
-  const { width, inner, bias } = block.shape;
-  return block.product({ name: "y", depth: inner, columns, ...operands }) +
-    block.eachOutput("y", columns, (row, column, value) => {
-      const sum = bias ? `(${value} + ${block.get(LOAD.downBias, `expert * ${width}u`, column, columns)})` : value;
-      const to = target === "token" ? row.token : row.assign;
-      return block.put(STORE.out, `${to} * ${width}u`, column, columns, `${row.weight} * ${sum}`);
-    });
+  return block.product({ name: "y", depth: block.shape.inner, columns, ...operands }) +
+    storeStage(block, "y", columns, (row) => target === "token" ? row.token : row.assign);
+}
+
+/**
+ * Stores the second product of a tile, weighted.
+ *
+ * @param target Row of the result that a row of the block goes to.
+ * @param withBias Boolean expression, if not every workgroup adds the bias.
+ */
+export function storeStage(
+  block: ExpertBlock,
+  name: string,
+  columns: Columns,
+  target: (row: BlockRow) => string,
+  withBias?: string,
+): string {
+  const { width, bias } = block.shape;
+  return block.eachOutput(name, columns, (row, column, value) => {
+    const own = block.get(FORWARD_LOAD.downBias, `expert * ${width}u`, column, columns);
+    const term = withBias === undefined ? own : `select(vec4<f32>(), ${own}, ${withBias})`;
+    const sum = bias ? `(${value} + ${term})` : value;
+    return block.put(FORWARD_STORE.out, `${target(row)} * ${width}u`, column, columns, `${row.weight} * ${sum}`);
+  });
 }

@@ -22,7 +22,19 @@ import {
 import type { AdapterTraits } from "../core/kernel.ts";
 import type { Aval } from "../core/shape.ts";
 import { textureLine, type TextureMatrix, textureMatrix } from "../ops/texture_matrix.ts";
-import { registerTile, SHARED_COLUMNS, sharedTile, sharedTileMemory } from "../ops/tile.ts";
+import {
+  accumulatorsOf,
+  COLUMN_STRIDE,
+  firstColumn,
+  firstRow,
+  lanesOf,
+  SHARED_TILES,
+  type SharedOperand,
+  sharedTile,
+  sharedTileMemory,
+  type TileSize,
+} from "../ops/shared_tile.ts";
+import { registerTile } from "../ops/tile.ts";
 import { forEachRow } from "../ops/tile_store.ts";
 import { findTile } from "./execute_gradient_tiles.ts";
 import { repaysTextures } from "./execute_textures.ts";
@@ -87,9 +99,28 @@ const PLAN_INPUTS: readonly Operand[] = [
   { name: "rowAssign", kind: "u32" },
 ];
 
-/** Parts that keep an invocation under the loop limit even if one expert has all rows. */
-export function gradientParts(assignments: number): number {
-  return Math.max(1, ceilDiv(assignments, MAX_ITERATIONS));
+/** Workgroups below which a GPU gains by cutting rows, and by smaller tiles. */
+const WANTED_WORKGROUPS = 128;
+/** Rows of an expert, on average, that a part should have at least. */
+const LEAST_PART = 64;
+
+/**
+ * Parts that keep an invocation under the loop limit even if one expert has all rows, or on hardware as many more as keep
+ * the device busy where results are small.
+ */
+export function gradientParts(
+  assignments: number,
+  { experts, left, right }: Pick<MatrixGradient, "experts" | "left" | "right">,
+  variant: Variant,
+): number {
+  const needed = Math.max(1, ceilDiv(assignments, MAX_ITERATIONS));
+  if (variant === "software") return needed;
+  const tile = SHARED_TILES["64x64"];
+  const tiles = experts * ceilDiv(left.width, tile.rows) * ceilDiv(right.width, tile.columns);
+  return Math.max(
+    needed,
+    Math.min(Math.floor(WANTED_WORKGROUPS / tiles), Math.floor(assignments / experts / LEAST_PART)),
+  );
 }
 
 /** Whether the bias kernel, which is never cut, may walk so many rows. */
@@ -111,9 +142,10 @@ export function matrixGradientKernel(gradient: MatrixGradient, variant: Variant)
   const { experts, left, right, parts } = gradient;
   const isSoftware = variant === "software";
   const [m, n] = [left.width, right.width];
-  const rows = isSoftware ? (m > 8 ? 16 : isAligned(left) ? 8 : 4) : 64;
+  const size = sharedTileOf(gradient);
+  const rows = isSoftware ? (m > 8 ? 16 : isAligned(left) ? 8 : 4) : size.rows;
   const columns = n > 64 ? 4 : n > 32 ? 2 : 1;
-  const wide = isSoftware ? columns * 4 * LANES : SHARED_COLUMNS;
+  const wide = isSoftware ? columns * 4 * LANES : size.columns;
   const [tilesM, tilesN] = [ceilDiv(m, rows), ceilDiv(n, wide)];
   const tiles = tilesM * tilesN;
   const grid = linearGrid(tiles * experts * parts, "group");
@@ -137,14 +169,19 @@ export function matrixGradientKernel(gradient: MatrixGradient, variant: Variant)
         { name: "g", rows, columns, unrolled: false },
         (row, values) => store(`m0 + ${row}`, (c) => `(n0 + ${c * 4 * LANES}u)`, values),
       )
-    : hardwareProduct(left, right) +
-      times(4, (r) => store(`m0 + (lane / 16u) * 4u + ${r}u`, () => "(n0 + (lane % 16u) * 4u)", [`g_${r}`]));
+    : hardwareProduct(left, right, size) +
+      times(size.rowsEach, (r) =>
+        store(
+          `m0 + ${firstRow(size)} + ${r}u`,
+          (c) => `(n0 + ${firstColumn()} + ${c * COLUMN_STRIDE}u)`,
+          accumulatorsOf("g", r, size),
+        ));
   return {
     inputs: [{ name: "left", kind: "f32" }, { name: "right", kind: "f32" }, ...PLAN_INPUTS],
     outputs: [{ name: "gradient", kind: "f32" }],
-    preludes: !isSoftware ? sharedTileMemory(4) : gradient.textures ? TEXELS : "",
+    preludes: !isSoftware ? sharedTileMemory(size) : gradient.textures ? TEXELS : "",
     body: open + body,
-    workgroupSize: [isSoftware ? LANES : 256, 1, 1],
+    workgroupSize: [isSoftware ? LANES : lanesOf(size), 1, 1],
     workgroups: grid.workgroups,
   };
 }
@@ -229,28 +266,62 @@ const TEXELS = [["left", 0], ["right", 1]].map(([name, texture]) =>
   `return select(vec4<f32>(), tx${texture}v(x, y), inside);\n}\n`
 ).join("");
 
-function hardwareProduct(left: ExpertRows, right: ExpertRows): string {
-  const place = (side: ExpertRows, row: string, column: string) =>
-    `${matrixRow(side, row)} * ${side.stride}u + ${side.offset}u + min(${column}, ${side.width - 1}u)`;
+/** The tile of a hardware kernel: the largest of which there are enough. */
+function sharedTileOf({ experts, left, right, parts }: MatrixGradient): TileSize {
+  const tiles = [SHARED_TILES["128x128"], SHARED_TILES["64x128"]];
+  return tiles.find(({ rows, columns }) =>
+    Math.floor(left.width / rows) * Math.floor(right.width / columns) * experts * parts >= WANTED_WORKGROUPS
+  ) ?? SHARED_TILES["64x64"];
+}
+
+/** A tile in workgroup memory, whose depth is the rows: gathered, neighbors along both sides of the tile. */
+function hardwareProduct(left: ExpertRows, right: ExpertRows, size: TileSize): string {
+  function operand(load: string, origin: string, side: ExpertRows): SharedOperand {
+    const isVector = isAligned(side);
+    return {
+      load,
+      along: "tile",
+      isVector,
+      line: (row) => `${matrixRow(side, row)} * ${side.stride}u + ${side.offset}u`,
+      place: (at) => `min(${origin} + ${at}, ${side.width - (isVector ? 4 : 1)}u)`,
+    };
+  }
   return sharedTile({
     name: "g",
-    rowsEach: 4,
+    size,
     start: "first",
     end: "last",
-    a: (i, row) => `ld0(${place(left, row, `m0 + ${i}`)})`,
-    b: (row, j) => `ld1(${place(right, row, `n0 + ${j}`)})`,
-    aAlong: "tile",
-    bAlong: "tile",
+    isWhole: false,
+    a: operand("ld0", "m0", left),
+    b: operand("ld1", "n0", right),
   });
 }
 
-/** The sum of rows, a lane for each four columns (or one). Inputs: right, weight, expertOffsets, rowToken, rowAssign. */
-export function biasGradientKernel(experts: number, right: ExpertRows, scale: "none" | "weight"): KernelText {
+/** Lanes of a hardware workgroup that share the rows of an expert, and those side by side along the columns. */
+const [ROW_SHARES, SHARED_LANES] = [16, 16];
+
+/**
+ * The sum of rows, a lane for each four columns (or one): alone on software adapters; on hardware ones several share the
+ * rows, and their sums are added in order. Inputs: right, weight, expertOffsets, rowToken, rowAssign.
+ */
+export function biasGradientKernel(
+  experts: number,
+  right: ExpertRows,
+  scale: "none" | "weight",
+  variant: Variant,
+): KernelText {
   const n = right.width;
+  const [shares, across] = variant === "software" ? [1, LANES] : [ROW_SHARES, SHARED_LANES];
   const [unit, suffix, zero] = isAligned(right) ? [4, "v", "vec4<f32>()"] : [1, "", "0.0"];
-  const tiles = ceilDiv(n / unit, LANES);
+  const tiles = ceilDiv(n / unit, across);
   const grid = linearGrid(tiles * experts, "tile");
   const factor = scale === "weight" ? "ld1(ldu4(row)) * " : "";
+  const type = unit === 4 ? "vec4<f32>" : "f32";
+  const place = `${right.offset}u + column`;
+  const add = (step: number) =>
+    `for (; row < last; row += ${step}u) {\n` +
+    `sum += ${factor}ld0${suffix}(${matrixRow(right, "row")} * ${right.stride}u + ${place});\n}\n`;
+  const store = `st0${suffix}(expert * ${n}u + column, sum);\n`;
   return {
     inputs: [
       { name: "right", kind: "f32" },
@@ -258,14 +329,16 @@ export function biasGradientKernel(experts: number, right: ExpertRows, scale: "n
       ...PLAN_INPUTS,
     ],
     outputs: [{ name: "gradient", kind: "f32" }],
-    preludes: "",
-    body:
-      `${grid.text}let expert = tile % ${experts}u;\nlet column = (tile / ${experts}u * ${LANES}u + lane) * ${unit}u;\n` +
-      `if (column >= ${n}u) { return; }\nlet last = ldu2(expert + 1u);\nvar sum = ${zero};\n` +
-      `for (var row = ldu2(expert); row < last; row++) {\n` +
-      `sum += ${factor}ld0${suffix}(${matrixRow(right, "row")} * ${right.stride}u + ${right.offset}u + column);\n}\n` +
-      `st0${suffix}(expert * ${n}u + column, sum);\n`,
-    workgroupSize: [LANES, 1, 1],
+    preludes: shares === 1 ? "" : `var<workgroup> parts: array<${type}, ${shares * across}>;\n`,
+    body: `${grid.text}let expert = tile % ${experts}u;\n` +
+      `let column = (tile / ${experts}u * ${across}u + lane % ${across}u) * ${unit}u;\n` +
+      `let last = ldu2(expert + 1u);\nvar sum = ${zero};\nvar row = ldu2(expert) + lane / ${across}u;\n` +
+      (shares === 1
+        ? `if (column >= ${n}u) { return; }\n${add(1)}${store}`
+        : `if (column < ${n}u) {\n${add(shares)}}\nparts[lane] = sum;\nworkgroupBarrier();\n` +
+          `if (lane < ${across}u && column < ${n}u) {\n` +
+          times(shares - 1, (i) => `sum += parts[lane + ${(i + 1) * across}u];\n`) + `${store}}\n`),
+    workgroupSize: [shares * across, 1, 1],
     workgroups: grid.workgroups,
   };
 }

@@ -7,7 +7,8 @@
  *
  * @module
  */
-import { alias, expandTo, iota, plus, reshapeTo, sumOver, times, zerosLike } from "../core/arithmetic.ts";
+import { alias, castTo, expandTo, iota, plus, reshapeTo, sumOver, times, zerosLike } from "../core/arithmetic.ts";
+import { isFloat } from "../core/dtype.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { pullback } from "../core/vjp.ts";
 import { gelu, relu, silu } from "../ops/activations.ts";
@@ -71,6 +72,12 @@ function scaleRows(rows: Tensor, factors: Tensor): Tensor {
   return times(rows, expandTo(reshapeTo(factors, [factors.size, 1]), rows.shape));
 }
 
+/** The operands with all floats in f32. */
+function widened(operands: ExecuteOperands<Tensor>): ExecuteOperands<Tensor> {
+  const entries = Object.entries(operands).map(([name, x]) => [name, isFloat(x.dtype) ? castTo(x, "f32") : x]);
+  return Object.fromEntries(entries) as unknown as ExecuteOperands<Tensor>;
+}
+
 /** Pre-activations of the rows, the gate's first: one or two of [A, F]. */
 function preactivations(operands: ExecuteOperands<Tensor>, { expert, token }: Rows): readonly Tensor[] {
   const { hidden, up, upBias, gate, gateBias } = operands;
@@ -85,21 +92,24 @@ function activate([first, second]: readonly Tensor[], { activation }: ExecuteAtt
   return second === undefined ? open : times(open, second);
 }
 
-/** The pre-activations as the kernels keep them, [A, F] or [A, 2F]. */
+/** The pre-activations as the kernels keep them, [A, F] or [A, 2F], in the type of the tokens. */
 export function preactivationInSteps(operands: ExecuteOperands<Tensor>): Tensor {
-  return concat([...preactivations(operands, rowsOf(operands))], { axis: 1 });
+  const found = preactivations(widened(operands), rowsOf(operands));
+  return castTo(concat([...found], { axis: 1 }), operands.hidden.dtype);
 }
 
-/** The result, [T, D]. */
-export function executeInSteps(operands: ExecuteOperands<Tensor>, attrs: ExecuteAttrs): Tensor {
+/** The result, [T, D], in the type of the tokens. */
+export function executeInSteps(given: ExecuteOperands<Tensor>, attrs: ExecuteAttrs): Tensor {
+  const operands = widened(given);
   const { hidden, weight, down, downBias } = operands;
   const rows = rowsOf(operands);
   const inner = activate(preactivations(operands, rows), attrs);
   const y = biased(project(inner, down, rows.expert), downBias, rows.expert);
-  return sumRows(scaleRows(y, takeRows(weight, rows.assign)), rows.token, hidden.shape[0]!);
+  const sums = sumRows(scaleRows(y, takeRows(weight, rows.assign)), rows.token, hidden.shape[0]!);
+  return castTo(sums, given.hidden.dtype);
 }
 
-/** What the backward kernel computes from the cotangent of the result. */
+/** What the backward kernel computes from the cotangent of the result; all but dWeight have the type of the tokens. */
 export interface DataGradients {
   /** [T, D]. */
   readonly dHidden: Tensor;
@@ -113,16 +123,18 @@ export interface DataGradients {
 
 /** Gradients of tokens and weights, and by row what the gradients of parameters are made of. */
 export function dataGradientsInSteps(
-  operands: ExecuteOperands<Tensor>,
+  given: ExecuteOperands<Tensor>,
   dOut: Tensor,
   attrs: ExecuteAttrs,
 ): DataGradients {
+  const { dtype } = given.hidden;
+  const operands = widened(given);
   const { hidden, weight, up, down, gate, downBias, assignRow } = operands;
   const rows = rowsOf(operands);
   const { expert } = rows;
   const z = preactivations(operands, rows).map(alias);
   const inner = activate(z, attrs);
-  const dRows = takeRows(dOut, rows.token); // [A, D]
+  const dRows = takeRows(castTo(dOut, "f32"), rows.token); // [A, D]
   const dInner = project(dRows, down, expert, "transposed"); // [A, F]
   const own = takeRows(weight, rows.assign);
   const dz = pullback([inner], [scaleRows(dInner, own)], z).map((ct, i) => ct ?? zerosLike(z[i]!));
@@ -131,16 +143,17 @@ export function dataGradientsInSteps(
   const share = sumOver(times(inner, dInner), [1]);
   const whole = downBias === undefined ? share : add(share, sumOver(times(takeRows(downBias, expert), dRows), [1]));
   return {
-    dHidden: sumRows(dx, rows.token, hidden.shape[0]!),
+    dHidden: castTo(sumRows(dx, rows.token, hidden.shape[0]!), dtype),
     dWeight: takeRows(whole, assignRow),
-    dPreactivation: concat([...dz], { axis: 1 }),
-    innerWeighted: scaleRows(inner, own),
+    dPreactivation: castTo(concat([...dz], { axis: 1 }), dtype),
+    innerWeighted: castTo(scaleRows(inner, own), dtype),
   };
 }
 
-/** The columns of a matrix that stand for rows of the plan, [A, width]. */
+/** The columns of a matrix that stand for rows of the plan, f32[A, width]. */
 function planRows(matrix: Tensor, { by, width, offset }: ExpertRows, plan: Rows): Tensor {
-  const rows = by === "row" ? matrix : takeRows(matrix, plan[by]);
+  const wide = castTo(matrix, "f32");
+  const rows = by === "row" ? wide : takeRows(wide, plan[by]);
   return sliceAxis(rows, 1, { start: offset, stop: offset + width });
 }
 

@@ -20,7 +20,10 @@ export interface ExecuteAttrs {
   readonly keeps: "preactivation" | "nothing";
 }
 
-/** Operands by name: tensors while a graph is built, buffers while a kernel is. All floats are f32. */
+/**
+ * Operands by name: tensors while a graph is built, buffers while a kernel is. `weight` is f32; every other float operand
+ * has a type of its own, and kernels load it as f32.
+ */
 export interface ExecuteOperands<T> {
   /** Tokens, [T, D]. */
   readonly hidden: T;
@@ -55,6 +58,12 @@ export type OperandName = keyof ExecuteOperands<unknown>;
 
 /** Places of the float operands whose casts the kernels take in; `weight` is small, and indices are never cast. */
 export const CAST_PLACES: readonly number[] = [0, 6, 7, 8, 9, 10, 11];
+
+/**
+ * Places of the matrices and biases. Rounded copies of all experts for all layers would need half of what mixed precision
+ * saves elsewhere, so kernels round them where they load them.
+ */
+export const PARAMETER_PLACES: readonly number[] = CAST_PLACES.slice(1);
 
 /** The operands in the order of the list. */
 export function operandNames({ body, bias, perToken }: ExecuteAttrs): readonly OperandName[] {
@@ -93,6 +102,11 @@ export function expertShape(
 ): ExpertShape {
   const [experts, width, inner] = up.shape as readonly [number, number, number];
   return { assignments: rowToken.shape[0]!, experts, width, inner, activation, body, bias };
+}
+
+/** Whether kernels store what has an axis D or F four elements at a time. */
+export function storesFours({ hidden, up }: ExecuteOperands<{ readonly shape: readonly number[] }>): boolean {
+  return hidden.shape[1]! % 4 === 0 && up.shape[2]! % 4 === 0;
 }
 
 /** Columns of the pre-activations: F, or the gate's F before them. */

@@ -9,7 +9,8 @@
  */
 import { times } from "../ops/kernel_text.ts";
 import { textureLine, type TextureMatrix } from "../ops/texture_matrix.ts";
-import { registerTile, SHARED_COLUMNS, sharedTile, type TileOperand } from "../ops/tile.ts";
+import { sharedTile, SLAB, type TileSize } from "../ops/shared_tile.ts";
+import { registerTile, type TileOperand } from "../ops/tile.ts";
 
 /** Lanes of a software workgroup: one SIMD group of llvmpipe. */
 export const SOFTWARE_LANES = 8;
@@ -38,12 +39,24 @@ export interface BlockRow {
   readonly weight: string;
 }
 
+/** Depths that a product sums; workgroup-uniform u32 expressions. Hardware adapters only. */
+export interface DepthSlice {
+  /** The first. */
+  readonly start: string;
+  /** How many. */
+  readonly length: string;
+  /** Whether that is a multiple of what is staged at once. */
+  readonly isWhole: boolean;
+}
+
 /** A product of the block's rows with an expert's matrix. */
 export interface BlockProduct {
   /** Prefix of the accumulators. */
   readonly name: string;
-  /** Length of the sums. */
+  /** Length of the matrix's columns, and of the sums. */
   readonly depth: number;
+  /** Which depths are summed, all by default; rows start at the first of them. */
+  readonly slice?: DepthSlice;
   /** The tile of the result. */
   readonly columns: Columns;
   /** Adds to accumulators of that name instead of declaring them. */
@@ -70,17 +83,17 @@ export interface TextureRows {
 export interface ProductFrame {
   /** Rows of the block. */
   readonly rows: number;
-  /** Rows a lane owns. */
-  readonly rowsEach: number;
+  /** The tile of a workgroup on hardware adapters; null on software adapters. */
+  readonly tile: TileSize | null;
   /** Whether rows of a length are touched four elements at a time. */
   isVector(width: number): boolean;
   /** Names a row of the block: by number on software adapters, by an expression on hardware. */
   row(r: number | string): BlockRow;
 }
 
-/** First column of a lane's group `c`, as a u32 expression. */
-export function columnOf(c: number): string {
-  return c === 0 ? "n0" : `(n0 + ${c * 4 * SOFTWARE_LANES}u)`;
+/** First column of a lane's group `c`, as a u32 expression; lanes side by side each own four columns of a group. */
+export function columnOf(c: number, lanesAcross: number = SOFTWARE_LANES): string {
+  return c === 0 ? "n0" : `(n0 + ${c * 4 * lanesAcross}u)`;
 }
 
 /** The product on a software adapter. */
@@ -178,23 +191,39 @@ function matrixOperand(
 /** The product on a hardware adapter. */
 export function sharedProduct(
   frame: ProductFrame,
-  { name, depth, columns, accumulate, rows, matrix }: BlockProduct,
+  { name, depth, slice, columns, accumulate, rows, matrix }: BlockProduct,
 ): string {
-  const { width } = columns;
-  if ("texture" in rows) throw new Error("unreachable: only kernels for software adapters read textures");
+  const { width, exact } = columns;
+  const { tile: size } = frame;
+  if ("texture" in rows || size === null) throw new Error("unreachable: kernels for hardware adapters read buffers");
+  const isN = matrix.layout === "N";
+  const expert = `expert * ${depth * width}u`;
+  const start = slice === undefined ? expert : `${expert} + (${slice.start})${isN ? ` * ${width}u` : ""}`;
+  const unit = isN && frame.isVector(width) ? 4 : 1;
+  const column = (j: string) => {
+    const at = `columnTile * ${size.columns}u + ${j}`;
+    return exact ? `(${at})` : `min(${at}, ${width - unit}u)`;
+  };
   return sharedTile({
     name,
-    rowsEach: frame.rowsEach,
+    size,
     start: "0u",
-    end: `${depth}u`,
-    a: (i, k) => `${rows.load}(${rows.at(frame.row(i))} + ${k})`,
-    b(k, j) {
-      const column = `min(columnTile * ${SHARED_COLUMNS}u + ${j}, ${width - 1}u)`;
-      const [row, rest, length] = matrix.layout === "N" ? [k, column, width] : [column, k, depth];
-      return `${matrix.load}(expert * ${depth * width}u + ${row} * ${length}u + ${rest})`;
+    end: slice?.length ?? `${depth}u`,
+    isWhole: slice?.isWhole ?? depth % SLAB === 0,
+    a: {
+      load: rows.load,
+      along: "depth",
+      isVector: frame.isVector(rows.width),
+      line: (i) => rows.at(frame.row(i)),
+      place: (i) => i,
     },
-    aAlong: "depth",
-    bAlong: matrix.layout === "N" ? "tile" : "depth",
+    b: {
+      load: matrix.load,
+      along: isN ? "tile" : "depth",
+      isVector: frame.isVector(isN ? width : depth),
+      line: (at) => isN ? `${start} + ${at} * ${width}u` : `${start} + ${column(at)} * ${depth}u`,
+      place: column,
+    },
     accumulate: accumulate ?? false,
   });
 }

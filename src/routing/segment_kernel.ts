@@ -14,7 +14,7 @@ import type { AdapterTraits } from "../core/kernel.ts";
 import type { Shape } from "../core/shape.ts";
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
 import { type TextureMatrix, textureMatrix } from "../ops/texture_matrix.ts";
-import { type BlockShape, ExpertBlock, softwareBlockRows } from "./execute_block.ts";
+import { type BlockShape, ExpertBlock, hardwareBlockRows, softwareBlockRows } from "./execute_block.ts";
 import type { BlockRow, Columns } from "./execute_product.ts";
 import { clearRow } from "./execute_forward_kernel.ts";
 import { expertMatrices, repaysTextures } from "./execute_textures.ts";
@@ -55,12 +55,8 @@ export const SEGMENT_INPUTS: readonly string[] = [
   ...["expertOffsets", "rowToken", "rowAssign", "assignRow"],
 ];
 
-/** Rows per expert from which a GPU's larger block pays. */
-const MANY_ROWS = 32;
-
 function blockOf(shape: SegmentShape, variant: Variant): ExpertBlock<SegmentShape> {
-  const each = shape.assignments / Math.min(shape.experts, shape.assignments);
-  const rows = variant === "software" ? softwareBlockRows(shape) : each >= MANY_ROWS ? 64 : 16;
+  const rows = variant === "software" ? softwareBlockRows(shape) : hardwareBlockRows(shape, shape.width);
   return new ExpertBlock(shape, variant, rows, shape.width);
 }
 

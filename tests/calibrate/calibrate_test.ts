@@ -32,7 +32,7 @@ async function startIn(folder: string | false) {
   return { calibration, key, tuning: runtime.adapter.tuning };
 }
 
-const TUNING: KernelTuning = { textureWork: 2 ** 30, expertTextureWork: 2 ** 20, sharedRows: { small: 2 } };
+const TUNING: KernelTuning = { textureWork: 2 ** 30, expertTextureWork: 2 ** 20, sharedTiles: { small: "32x64" } };
 
 gpuTest("init() takes choices from a file, says so, and its programs follow them", () =>
   inFolder(async (folder) => {
@@ -68,7 +68,7 @@ gpuTest("calibrate() measures, decides and writes what the next init() reads", (
   inFolder(async (folder) => {
     const { key } = await startIn(folder);
     const heard: CalibrationDecision[] = [];
-    const only = startedDevice()!.info.software ? "textureTiles.small" : "sharedRows.small";
+    const only = startedDevice()!.info.software ? "textureTiles.small" : "sharedTiles.small";
     const result = await calibrate({ only, rounds: 2, turnMs: 1, onDecision: (each) => heard.push(each) });
     assertEquals(result.path, tuningPath(folder, key));
     assertEquals(result.decisions.map(({ name }) => name), [only]);
@@ -115,20 +115,20 @@ gpuTest("calibrate() wants a device, sound options and a folder to write to", ()
 
 Deno.test("formatDecision() shows what was decided and why", () => {
   const trial = { ratio: 0.8, wins: 7, rounds: 7 };
-  const decision = { name: "sharedRows.large", shapes: "", chosen: "8 rows a lane", isChanged: true };
-  const trials = [{ name: "2 rows a lane", ratio: 1.5, wins: 0, rounds: 7 }, { name: "8 rows a lane", ...trial }];
+  const decision = { name: "sharedTiles.large", shapes: "", chosen: "tile 128x128", isChanged: true };
+  const trials = [{ name: "2 rows a lane", ratio: 1.5, wins: 0, rounds: 7 }, { name: "tile 128x128", ...trial }];
   assertEquals(
-    formatDecision({ ...decision, trials, confirmation: { name: "8 rows a lane", ...trial, ratio: 0.85 } }).replaceAll(
+    formatDecision({ ...decision, trials, confirmation: { name: "tile 128x128", ...trial, ratio: 0.85 } }).replaceAll(
       / +/g,
       " ",
     ),
-    "sharedRows.large changed 8 rows a lane best 0.80 (7 of 7 rounds), 8 rows a lane; again 0.85 (7 of 7 rounds)",
+    "sharedTiles.large changed tile 128x128 best 0.80 (7 of 7 rounds), tile 128x128; again 0.85 (7 of 7 rounds)",
   );
   assertEquals(
     formatDecision({ ...decision, chosen: "built-in", isChanged: false, trials: [], confirmation: null }).replaceAll(
       / +/g,
       " ",
     ),
-    "sharedRows.large kept built-in nothing else to choose from",
+    "sharedTiles.large kept built-in nothing else to choose from",
   );
 });

@@ -94,6 +94,8 @@ const SUBJECTS: Readonly<Record<string, () => readonly Tensor[]>> = {
       body: "glu",
       biases: ["upBias", "downBias", "gateBias"],
     }),
+  "experts in several workgroups": () =>
+    experts({ ...EXPERTS, inner: 132, choices: randomChoices({ tokens: TOKENS, k: 2, experts: 8 }) }),
   "experts of a skewed load": () =>
     experts({ ...EXPERTS, choices: Array.from({ length: TOKENS }, (_, token) => [token % 13 === 0 ? 2 : 5]) }),
   "segments": () => {

@@ -71,6 +71,24 @@ Deno.test("planSlots() never lets two live values share a slot", () => {
   }));
 });
 
+Deno.test("planSlots() lets values of different sizes share a slot of the largest, one after the other", () => {
+  const lives: Readonly<Record<string, readonly [first: number, last: number, bytes: number]>> = {
+    small: [0, 1, 64],
+    large: [2, 3, 4096],
+    middle: [4, 5, 1024],
+    beside: [4, 5, 512],
+  };
+  const dispatches = Array.from({ length: 6 }, (_, time) => ({
+    label: `${time}`,
+    wgsl: "",
+    workgroups: [1, 1, 1] as const,
+    bindings: Object.entries(lives).filter(([, [first, last]]) => time === first || time === last)
+      .map(([buffer]) => ({ buffer, access: "read_write" as const })),
+  }));
+  const { slots } = planSlots(dispatches, new Map(Object.entries(lives).map(([name, [, , bytes]]) => [name, bytes])));
+  assertEquals(slots.map(({ bytes }) => bytes), [4096, 512]);
+});
+
 /** Bytes alive at the busiest dispatch: what no plan can go below. */
 function peakLiveBytes(program: Program): number {
   const alive = [...lifetimes(program)];
@@ -100,13 +118,13 @@ function transformerStep(x: Tensor, up: Tensor, down: Tensor, query: Tensor, key
   return [value, ...[up, down, query, key].map((param, i) => sub(param, mul(grads[i]!, 0.1)))];
 }
 
-Deno.test("scratch of real programs stays within 1.25 of the bytes that are alive at once", () => {
+Deno.test("scratch of real programs stays within 1.1 of the bytes that are alive at once", () => {
   const block = [f32(2, 4, 32, 64), f32(64, 256), f32(256, 64), f32(64, 64), f32(64, 64)];
   for (const adapter of [SOFTWARE, HARDWARE]) {
     const program = compile(transformerStep, block, { adapter, donate: [1, 2, 3, 4] });
     assertEquals(programProblems(program, 32), []);
     const bound = peakLiveBytes(program);
     const planned = program.slots.reduce((total, { bytes }) => total + bytes, 0);
-    assertEquals(planned <= 1.25 * bound, true, `${adapter.name}: ${planned} bytes in slots, ${bound} alive at once`);
+    assertEquals(planned <= 1.1 * bound, true, `${adapter.name}: ${planned} bytes in slots, ${bound} alive at once`);
   }
 });

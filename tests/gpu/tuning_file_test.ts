@@ -28,7 +28,7 @@ const STORED: StoredTuning = {
     expertTextureWork: NEVER,
     textureTiles: { small: { rows: 8, columns: 1, lanesN: 8 }, large: { rows: 16, columns: 4, lanesN: 2 } },
     bufferTiles: { transposed: { rows: 4, columns: 2, lanesN: 1 } },
-    sharedRows: { medium: 8 },
+    sharedTiles: { medium: "64x128" },
   },
 };
 
@@ -126,8 +126,8 @@ Deno.test("files for something else, of another shape or out of range are ignore
     { textureTiles: { small: { rows: 8, columns: 2 } } },
     { bufferTiles: { plain: { ...tile, columns: 0 } } },
     { bufferTiles: { plain: null } },
-    { sharedRows: { large: 16 } },
-    { sharedRows: 4 },
+    { sharedTiles: { large: "16x64" } },
+    { sharedTiles: "64x64" },
   ];
   for (const each of wrong) assertEquals(parsed({ key: KEY, date, tuning: each }), null, JSON.stringify(each));
 });

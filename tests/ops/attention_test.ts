@@ -141,6 +141,17 @@ gpuTest("causalAttention() agrees with a loop over queries and keys", async () =
   }
 });
 
+gpuTest("causalAttention() has right hardware kernels whose lanes own two rows", async () => {
+  for (const [layout, shape] of [["headMajor", [130, 70, 8]], ["rowMajor", [16, 131, 4, 6]]] as const) {
+    const run = () => attentionAndGradients(shape, layout);
+    const expected = await withOracle(run);
+    const found = await withAdapterClass("hardware", run);
+    for (const name of ["out", "dq", "dk", "dv"] as const) {
+      assertClose(found[name], expected[name], F32, `${name} of ${layout} [${shape}]`);
+    }
+  }
+});
+
 gpuTest("causalAttention() finds heads in textures of several stripes", async () => {
   for (const [layout, shape] of [["headMajor", [5, 20, 4]], ["rowMajor", [5, 20, 2, 4]]] as const) {
     const run = () => attentionAndGradients(shape, layout);

@@ -1,4 +1,4 @@
-import { compile, f32, SOFTWARE } from "../gpu/support/compile.ts";
+import { compile, f32, HARDWARE, SOFTWARE } from "../gpu/support/compile.ts";
 import { assert, assertEquals, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { jit } from "../../src/core/jit.ts";
 import { read } from "../../src/core/realize.ts";
@@ -7,6 +7,7 @@ import type { Tensor } from "../../src/core/tensor.ts";
 import { vjp } from "../../src/core/vjp.ts";
 import { tensor } from "../../src/ops/creation.ts";
 import { cast, gelu, matmul, type MatmulOptions, mul } from "../../src/ops/mod.ts";
+import { lanesOf, SHARED_TILES, slabBytes } from "../../src/ops/shared_tile.ts";
 import { textureMatrix } from "../../src/ops/texture_matrix.ts";
 import { assertClose, gpuTest, withOracle } from "../support/check_primitive.ts";
 import { type AdapterDeviation, TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
@@ -63,6 +64,14 @@ for (const adapterClass of TEXTURE_CLASSES) {
     }
   });
 }
+
+gpuTest("matmul() has right hardware kernels where the depth is split", async () => {
+  // Four parts for few rows and for more; a depth that is no multiple of four, and one whose last part is shorter.
+  for (const sizes of [[5, 1101, 70], [40, 1100, 36]] as const) {
+    await expectLikeOracle({ sizes, options: {}, batches: [[], []] }, "hardware");
+    await expectLikeOracle({ sizes, options: { transposeA: true, transposeB: true }, batches: [[2], []] }, "hardware");
+  }
+});
 
 gpuTest("matmul() with textures goes on in a second stripe where an operand is too long for one", async () => {
   // 300 rows are three stripes of 128 lines; five matrices of 40 rows are two stripes of three matrices.
@@ -135,6 +144,24 @@ Deno.test("tuning decides from which size on products use textures, and with whi
   assertNotMatch(tuned(Infinity, 8).toString(), /texture/);
   const [four, eight] = [tuned(0, 4), tuned(0, 8)].map(({ dispatches }) => dispatches.at(-1)!);
   assertEquals(four!.workgroups[0], 2 * eight!.workgroups[0]);
+});
+
+Deno.test("a GPU gets the largest tiles of which there are enough, and splits the depth where there are few", () => {
+  const gridOf = (m: number, k: number, n: number) =>
+    compile((a: Tensor, b: Tensor) => matmul(a, b), [f32(m, k), f32(k, n)], { adapter: HARDWARE })
+      .dispatches[0]!.workgroups;
+  assertEquals(gridOf(4096, 4096, 4096), [32, 32, 1]); // 128 x 128
+  assertEquals(gridOf(1024, 1024, 1024), [8, 16, 1]); // 64 x 128
+  assertEquals(gridOf(512, 512, 512), [8, 8, 2]); // 64 x 64, two parts
+  assertEquals(gridOf(128, 128, 128), [2, 4, 1]); // 32 x 64
+  assertEquals(gridOf(1, 4096, 4096), [64, 1, 8]); // 16 x 64, eight parts
+});
+
+Deno.test("tiles of a GPU fit the workgroup memory and the invocations that every adapter has", () => {
+  for (const [name, size] of Object.entries(SHARED_TILES)) {
+    assert(slabBytes(size) <= 16_384, name);
+    assert(lanesOf(size) <= 256, name);
+  }
 });
 
 Deno.test("textureMatrix() keeps to the largest side and refuses what does not fit", () => {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { fullLike } from "../../src/core/arithmetic.ts";
+import type { KernelTuning } from "../../src/core/kernel.ts";
 import { ConfigError, DTypeError, ShapeError } from "../../src/core/errors.ts";
 import { grad, valueAndGrad } from "../../src/core/grad.ts";
 import { jit } from "../../src/core/jit.ts";
@@ -12,6 +13,10 @@ import { ones, tensor, zeros } from "../../src/ops/creation.ts";
 import { sum } from "../../src/ops/reduce.ts";
 import { square } from "../../src/ops/unary.ts";
 import { execute, type ExecuteOptions, type ExpertParams } from "../../src/routing/execute.ts";
+import { hardwareBlockRows } from "../../src/routing/execute_block.ts";
+import { backwardKernelFor, forwardKernelFor } from "../../src/routing/execute_choice.ts";
+import { outputParts } from "../../src/routing/execute_output_kernel.ts";
+import type { ExpertShape } from "../../src/routing/execute_shape.ts";
 import { planFromTopK } from "../../src/routing/plan.ts";
 import { assertClose, checkOp, gpuTest, oracleTest, withOracle } from "../support/check_primitive.ts";
 import { TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
@@ -186,11 +191,107 @@ gpuTest("execute() has right kernels, forward and backward", async () => {
   for (const [name, one] of Object.entries(CASES)) await expectLikeOracle(name, one);
 });
 
-gpuTest("execute() has right kernels for GPUs, forward and backward", async () => {
+/** Cases for the blocks and tiles of hardware adapters that are chosen by how much there is to do. */
+const TILE_CASES: Readonly<Record<string, ExpertCase>> = {
+  "k = 2, rows for blocks of 64, gated": {
+    choices: randomChoices({ tokens: 2100, k: 2, experts: 3, drop: 0.02 }),
+    experts: 3,
+    width: 20,
+    inner: 24,
+    body: "glu",
+    biases: ["upBias", "downBias", "gateBias"],
+  },
+  "k = 1, rows for wide tiles": {
+    choices: randomChoices({ tokens: 8210, k: 1, experts: 2, drop: 0.01 }),
+    experts: 2,
+    width: 132,
+    inner: 6,
+    activation: "relu",
+  },
+  "k = 1 of 128, matrices for wide tiles": {
+    choices: randomChoices({ tokens: 150, k: 1, experts: 128 }),
+    experts: 128,
+    width: 128,
+    inner: 132,
+  },
+};
+
+/** Cases for kernels that keep rows of the result in registers: several tiles of columns, and chunks over workgroups. */
+const OUTPUT_CASES: Readonly<Record<string, ExpertCase>> = {
+  "k = 1, two chunks in each of two workgroups, two tiles": {
+    choices: randomChoices({ tokens: 70, k: 1, experts: 64, drop: 0.2 }),
+    experts: 64,
+    width: 68,
+    inner: 196,
+    biases: ["upBias", "downBias"],
+  },
+  "k = 2, a workgroup for each chunk, odd widths, gated": {
+    choices: randomChoices({ tokens: 5, k: 2, experts: 3, drop: 0.2 }),
+    experts: 3,
+    width: 129,
+    inner: 131,
+    body: "glu",
+    activation: "silu",
+    biases: ALL_BIASES,
+  },
+  "different numbers of experts, a chunk and a half": {
+    choices: [[0, 2], [], [1], [2, 0, 1], [9], [1, 9]],
+    experts: 3,
+    width: 64,
+    inner: 96,
+  },
+};
+
+Deno.test("a GPU gets larger blocks the more rows experts have, as long as there are enough of them", () => {
+  const rowsOf = (assignments: number, experts: number, width?: number) =>
+    hardwareBlockRows({ assignments, experts }, width);
+  assertEquals(rowsOf(32_768, 64), 64);
+  assertEquals(rowsOf(2048, 8), 32); // 64 blocks of 32
+  assertEquals(rowsOf(2048, 8, 256), 64); // 128 tiles of 64
+  assertEquals(rowsOf(4096, 128), 32); // 32 rows each
+  assertEquals(rowsOf(512, 64), 16);
+  assertEquals(rowsOf(3, 64), 16);
+});
+
+Deno.test("a GPU keeps on chip what fits where experts have few rows, in enough workgroups", () => {
+  const formsOf = (
+    sizes: Pick<ExpertShape, "assignments" | "experts" | "width" | "inner">,
+    tuning: KernelTuning = {},
+  ) => {
+    const shape: ExpertShape = { ...sizes, activation: "gelu", body: "ffn", bias: false };
+    const options = { variant: "hardware", target: "token", keeps: "nothing", workgroupBytes: 16384 } as const;
+    const traits = { software: false, tuning };
+    return [forwardKernelFor(shape, options, traits), backwardKernelFor(shape, traits), outputParts(shape)];
+  };
+  const decoding = { assignments: 8, experts: 64, width: 256, inner: 1024 };
+  assertEquals(formsOf(decoding), ["output-resident", "output-resident", 16]);
+  assertEquals(formsOf({ ...decoding, width: 260 }).slice(0, 2), ["pair", "pair"]);
+  assertEquals(formsOf({ ...decoding, width: 260 }, { expertKernel: "output-resident" }).slice(0, 2), ["pair", "pair"]);
+  assertEquals(formsOf({ ...decoding, assignments: 2048, experts: 256, inner: 128 }).slice(0, 2), [
+    "hidden-resident",
+    "hidden-resident",
+  ]);
+  assertEquals(formsOf({ ...decoding, assignments: 4096, experts: 8 }).slice(0, 2), ["pair", "pair"]);
+  const cases = Object.values(OUTPUT_CASES).map(({ choices, experts, width, inner }) =>
+    formsOf({ assignments: choices.flat().length, experts, width, inner })[2]
+  );
+  assertEquals(cases, [2, 3, 2]);
+});
+
+gpuTest("execute() has right kernels for GPUs where there is much to do, forward and backward", async () => {
   await withAdapterClass("hardware", async () => {
-    for (const name of KERNEL_CASES) await expectLikeOracle(name, CASES[name]!);
+    for (const [name, one] of Object.entries(TILE_CASES)) await expectLikeOracle(name, one);
   });
 });
+
+for (const expertKernel of ["hidden-resident", "output-resident", "pair"] as const) {
+  gpuTest(`execute() has right kernels for GPUs, forward and backward: ${expertKernel}`, async () => {
+    await withAdapterClass("hardware", async () => {
+      for (const name of KERNEL_CASES) await expectLikeOracle(name, CASES[name]!);
+      for (const [name, one] of Object.entries(OUTPUT_CASES)) await expectLikeOracle(name, one);
+    }, { tuning: { expertKernel } });
+  });
+}
 
 gpuTest("execute() has right kernels with operands in textures, forward and backward", async () => {
   for (const name of KERNEL_CASES) {

@@ -21,17 +21,18 @@ const runtimes = new Map<string, Promise<Runtime>>();
 
 async function start(
   adapterClass: AdapterClass,
-  { textureSide, tuning }: AdapterDeviation,
+  { textureSide, tuning, f16 = false }: AdapterDeviation,
 ): Promise<Runtime> {
   const adapter = (await navigator.gpu.requestAdapter())!;
   const { maxStorageBuffersPerShaderStage, maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
   const device = await adapter.requestDevice({
+    requiredFeatures: f16 ? ["shader-f16"] : [],
     requiredLimits: { maxStorageBuffersPerShaderStage, maxStorageBufferBindingSize, maxBufferSize },
   });
   return webGpuRuntime(device, {
     name: `this adapter as ${adapterClass}`,
     software: adapterClass !== "hardware",
-    f16: false,
+    f16,
     // What every adapter has, so that a kernel that needs more fails here and not at a user's.
     workgroupBytes: 16384,
     workgroupInvocations: 256,
@@ -42,7 +43,7 @@ async function start(
         textureSide: textureSide ?? device.limits.maxTextureDimension2D,
         tuning: { textureWork: 0, expertTextureWork: 0, ...tuning },
       }
-      : { textureSide: 0 }),
+      : { textureSide: 0, tuning: tuning ?? {} }),
   });
 }
 
@@ -50,7 +51,9 @@ async function start(
 export interface AdapterDeviation {
   /** Largest side of a texture, for values that do not fit into one stripe; the adapter's own by default. */
   readonly textureSide?: number;
-  /** Further choices between kernels, of classes that use textures. */
+  /** Whether the device has f16, which not every adapter can have; it does not by default. */
+  readonly f16?: boolean;
+  /** Choices between kernels. */
   readonly tuning?: KernelTuning;
 }
 

@@ -31,6 +31,16 @@ export interface Dispatch {
   readonly bindings: readonly Binding[];
   /** Grid. */
   readonly workgroups: readonly [number, number, number];
+  /** What it does for each of some items by itself, so that it can be bundled with others; see bundle.ts. */
+  readonly items?: DispatchItems;
+}
+
+/** Work on items that do not need each other. */
+export interface DispatchItems {
+  /** Number of items. */
+  readonly threads: number;
+  /** Statements for one item, whose number is `id`. */
+  readonly body: string;
 }
 
 /** A temporary buffer of one hand-written kernel. */
@@ -52,9 +62,16 @@ export function labelOf(group: Group): string {
   return names.length <= 4 ? names.join("+") : `${names.slice(0, 3).join("+")}+${names.length - 3} more`;
 }
 
-/** On a CPU a workgroup is a task: small ones spread few invocations over the cores. */
+/** Invocations from which a GPU is full of them, and starting fewer, larger workgroups takes less. */
+const MANY_THREADS = 2 ** 18;
+
+/**
+ * Invocations of a workgroup. On a CPU a workgroup is a task: small ones spread few invocations over the cores. A GPU
+ * spreads few invocations better in small ones too.
+ */
 export function workgroupSizeFor(threads: number, adapter: AdapterTraits): number {
-  return adapter.software && threads < 8192 ? 8 : 64;
+  if (adapter.software) return threads < 8192 ? 8 : 64;
+  return threads >= MANY_THREADS ? 256 : 64;
 }
 
 /** Folds a number of workgroups onto two axes, each within the limit. There may be a few more of them then. */
@@ -89,16 +106,20 @@ export function bytesOfBuffers(graph: Graph, scratch: readonly Scratch[] = []): 
   return (buffer) => scratch.find((own) => own.buffer === buffer)?.bytes ?? bytesOf(graph, Number(buffer.slice(1)));
 }
 
-/** The dispatch of a body for one invocation each, `id`. */
+/**
+ * The dispatch of a body for one invocation each, `id`.
+ *
+ * @param size Invocations of a workgroup.
+ */
 export function finish(
   label: string,
   module: ModuleWriter,
   threads: number,
   adapter: AdapterTraits,
   body: string,
+  size: number = workgroupSizeFor(threads, adapter),
 ): Dispatch {
-  const size = workgroupSizeFor(threads, adapter);
   const workgroups = foldGrid(Math.ceil(threads / size));
   const wgsl = module.render([size, 1, 1], threadHead(threads, size, workgroups[0]), body);
-  return { label, wgsl, bindings: module.bindings, workgroups };
+  return { label, wgsl, bindings: module.bindings, workgroups, items: { threads, body } };
 }

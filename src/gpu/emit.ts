@@ -2,15 +2,15 @@
  * Turns values of a graph into WGSL statements, on demand and once for each place: the reader names an element (or four
  * consecutive ones), the emitter walks the pulled values behind it down to loads.
  *
- * Indices are texts. Equal text means equal element, so the memo and the recognition of "the same element again" work
- * on texts; that is why splitting an index into coordinates and joining them again gives back the text it came from.
+ * Indices are texts, see `indices.ts`. Equal text means equal element, so the memo works on texts.
  *
  * @module
  */
 import type { Graph, GraphNode, ValueId } from "../core/graph.ts";
 import type { Index, Lowering, ViewContext, ViewSource } from "../core/kernel.ts";
 import { type Aval, type Shape, sizeOf } from "../core/shape.ts";
-import { type ModuleWriter, wgslType } from "./module.ts";
+import { Indices } from "./indices.ts";
+import { LANES, type ModuleWriter, wgslType } from "./module.ts";
 
 interface Scope {
   readonly lines: string[];
@@ -19,15 +19,7 @@ interface Scope {
   readonly guarded: boolean;
 }
 
-interface Origin {
-  readonly source: string;
-  readonly sizes: readonly number[];
-  readonly position: number;
-}
-
 type Reduce = Extract<Lowering<unknown>, { as: "reduce" }>;
-
-const significant = (shape: Shape): number[] => shape.filter((n) => n !== 1);
 
 /** Emits the statements of one function body. */
 export class Emitter {
@@ -38,13 +30,9 @@ export class Emitter {
   readonly #scopes: Scope[] = [{ lines: [], names: new Map(), guarded: false }];
   /** Block in which a name is declared, by its depth. Names of the caller, such as `id`, are known everywhere. */
   readonly #depths = new Map<string, number>();
-  readonly #origins = new Map<string, Origin>();
-  #row: { readonly row: string; readonly inner: number } | null = null;
-  /** Places inside the row of a row kernel, by the text of their linear index, and the reverse. */
-  readonly #inRow = new Map<string, string>();
-  readonly #ofRow = new Map<string, string>();
+  readonly #indices = new Indices((expression) => this.bind(expression));
   /** Linear indices that are one of four consecutive ones. */
-  readonly #laneOf = new Map<string, { readonly start: string; readonly lane: "x" | "y" | "z" | "w" }>();
+  readonly #laneOf = new Map<string, { readonly start: string; readonly lane: typeof LANES[number] }>();
   #count = 0;
   readonly #prefix: string;
   /** Finds the names made here in an expression. */
@@ -148,121 +136,27 @@ export class Emitter {
 
   /** Declares the running index of a row kernel, row · inner + at. A kernel of one row says row "0u", as views of it do. */
   enterRow(row: string, at: string, inner: number): string {
-    const text = row === "0u" ? at : this.bind(`${row} * ${inner}u + ${at}`);
-    this.#row = { row, inner };
-    this.#inRow.set(text, at);
-    this.#ofRow.set(at, text);
-    return text;
+    return this.#indices.enterRow(row, at, inner);
   }
 
   /** The linear indices of four consecutive elements. They lie in one row if the first does: such rows are whole vec4s. */
   #lanesFrom(start: string): readonly string[] {
-    const at = this.#inRow.get(start);
-    return (["x", "y", "z", "w"] as const).map((lane, k) => {
-      const place = k === 0 ? start : this.bind(`${start} + ${k}u`);
+    return LANES.map((lane, k) => {
+      const place = k === 0 ? start : this.#indices.behind(start, k);
       this.#laneOf.set(place, { start, lane });
-      if (at !== undefined && k > 0) {
-        const placeInRow = this.bind(`${at} + ${k}u`);
-        this.#inRow.set(place, placeInRow);
-        this.#ofRow.set(placeInRow, place);
-      }
       return place;
     });
   }
 
-  // --- indices ---------------------------------------------------------------------------------------------------
-
   /** An index from a linear expression. */
   linear(shape: Shape, expression: string): Index {
-    return { shape, linear: () => expression, coords: () => this.#split(expression, shape) };
+    return this.#indices.linear(shape, expression);
   }
 
   /** An index from coordinates. */
   at(shape: Shape, coords: readonly string[]): Index {
-    // An axis of size 1 has one coordinate: a guarded view may ask outside it, and memoizing by text must not notice.
-    const inside = coords.map((coord, axis) => shape[axis] === 1 ? "0u" : coord);
-    return { shape, linear: () => this.#join(inside, shape), coords: () => inside };
+    return this.#indices.at(shape, coords);
   }
-
-  #split(expression: string, shape: Shape): string[] {
-    const sizes = significant(shape);
-    const row = this.#row;
-    const inRow = this.#inRow.get(expression);
-    let parts: string[] | null = null;
-    if (row !== null && inRow !== undefined) {
-      let cut = sizes.length;
-      let tail = 1;
-      while (cut > 0 && tail < row.inner) tail *= sizes[--cut]!;
-      if (tail === row.inner) {
-        parts = [...this.#divide(row.row, sizes.slice(0, cut)), ...this.#divide(inRow, sizes.slice(cut))];
-      }
-    }
-    parts ??= this.#divide(expression, sizes);
-    let next = 0;
-    return shape.map((n) => n === 1 ? "0u" : parts[next++]!);
-  }
-
-  #divide(expression: string, sizes: readonly number[]): string[] {
-    if (sizes.length === 0) return [];
-    if (sizes.length === 1 || expression === "0u") return sizes.map(() => expression);
-    const source = this.bind(expression);
-    const parts: string[] = [];
-    let rest = source;
-    for (let i = sizes.length - 1; i > 0; i--) {
-      parts.unshift(this.bind(`${rest} % ${sizes[i]}u`));
-      rest = this.bind(`${rest} / ${sizes[i]}u`);
-    }
-    parts.unshift(rest);
-    // Remembered by name: #join recognizes the coordinates of one index and gives back the index.
-    parts.forEach((part, position) =>
-      this.#origins.set(`${part}/${sizes.join("x")}`, { source: expression, sizes, position })
-    );
-    return parts;
-  }
-
-  #join(coords: readonly string[], shape: Shape): string {
-    const parts = coords.map((coord, axis) => ({ coord, size: shape[axis]! })).filter(({ size }) => size !== 1);
-    const joined: { coord: string; size: number }[] = [];
-    for (let i = 0; i < parts.length;) {
-      const run = this.#runAt(parts, i);
-      joined.push(run ?? parts[i]!);
-      i += run?.length ?? 1;
-    }
-    const row = this.#row;
-    if (row !== null && joined.length >= 2) {
-      const [last, before] = [joined.at(-1)!, joined.at(-2)!];
-      const text = this.#ofRow.get(last.coord);
-      if (text !== undefined && last.size === row.inner && before.coord === row.row) {
-        joined.splice(-2, 2, { coord: text, size: last.size * before.size });
-      }
-    }
-    let text = "0u";
-    for (const { coord, size } of joined) {
-      const scaled = text === "0u" ? "" : `${text} * ${size}u`;
-      if (coord === "0u") text = scaled === "" ? "0u" : `(${scaled})`;
-      else text = scaled === "" ? coord : `(${scaled} + ${coord})`;
-    }
-    return text;
-  }
-
-  /** If the coordinates from `start` on are all the coordinates of one index, that index. */
-  #runAt(
-    parts: readonly { coord: string; size: number }[],
-    start: number,
-  ): { coord: string; size: number; length: number } | null {
-    for (let length = parts.length - start; length > 1; length--) {
-      const run = parts.slice(start, start + length);
-      const sizes = run.map(({ size }) => size);
-      const origins = run.map(({ coord }) => this.#origins.get(`${coord}/${sizes.join("x")}`));
-      const source = origins[0]?.source;
-      if (source !== undefined && origins.every((origin, i) => origin?.source === source && origin.position === i)) {
-        return { coord: source, size: sizeOf(sizes), length };
-      }
-    }
-    return null;
-  }
-
-  // --- values ----------------------------------------------------------------------------------------------------
 
   /** The name of an element of a value, or of four consecutive ones from a linear index that is a multiple of 4. */
   value(id: ValueId, index: Index, lanes: 1 | 4): string {
@@ -395,7 +289,7 @@ export class Emitter {
     }
     const accumulator = this.variable(t, lower.identity(output.dtype));
     this.loop(start, end, step, (r) => {
-      const reduced = this.#split(r, sizes);
+      const reduced = this.#indices.split(r, sizes);
       let kept = 0;
       const at = input.shape.map((_, axis) => axes.includes(axis) ? reduced[axes.indexOf(axis)]! : coords[kept++]!);
       const element = this.value(node.inputs[0]!, this.at(input.shape, at), wide);

@@ -72,7 +72,7 @@ export function lowerGroup(
     case "map":
       return { dispatches: lowerMap(graph, fusion, group, adapter, inPlace), scratch: [] };
     case "row":
-      return { dispatches: [lowerRow(graph, fusion, group, adapter)], scratch: [] };
+      return { dispatches: lowerRow(graph, fusion, group, adapter, textures), scratch: [] };
     case "kernel":
       return lowerKernel(graph, fusion, group, adapter, textures);
   }

@@ -5,16 +5,7 @@
  */
 import type { Graph, GraphNode } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
-import {
-  bufferOf,
-  bytesOfBuffers,
-  type Dispatch,
-  emitterFor,
-  finish,
-  labelOf,
-  SOFTWARE_LANES,
-  workgroupSizeFor,
-} from "./dispatch.ts";
+import { bufferOf, bytesOfBuffers, type Dispatch, emitterFor, finish, labelOf, SOFTWARE_LANES } from "./dispatch.ts";
 import type { Fusion, Group } from "./fuse.ts";
 import { type BufferRef, ModuleWriter, uniformBytesFor } from "./module.ts";
 import { partHead, partsOf } from "./parts.ts";
@@ -22,8 +13,10 @@ import { isReduce } from "./reads.ts";
 
 /** Steps of a software adapter's invocation at most. */
 const MOST_STEPS = 16;
-/** Workgroups that are left for the cores to share, however many steps an invocation takes. */
-const ENOUGH_WORKGROUPS = 256;
+/** Vectors of invocations that are left for the cores to share, however many steps each takes. */
+const ENOUGH_VECTORS = 32;
+/** Invocations of a workgroup that take several steps, where enough of such workgroups are left. */
+const LARGE_WORKGROUP = 64;
 
 /**
  * Lowers a map group: one invocation for four elements (for one if the group holds a reduction whose results do not lie
@@ -63,8 +56,10 @@ export function lowerMap(
       const start = emitter.bind(`id / ${SOFTWARE_LANES}u * ${stride * steps}u + id % ${SOFTWARE_LANES}u * ${lanes}u`);
       const end = emitter.bind(`min(${start} + ${stride * steps}u, ${group.rows}u)`);
       emitter.loop(start, end, stride, emit);
-      const blocks = Math.ceil(threads / (SOFTWARE_LANES * steps));
-      return finish(labelOf(group), module, blocks * SOFTWARE_LANES, adapter, emitter.text);
+      const vectors = Math.ceil(threads / (SOFTWARE_LANES * steps));
+      const isMany = vectors * SOFTWARE_LANES >= ENOUGH_VECTORS * LARGE_WORKGROUP;
+      const size = isMany ? LARGE_WORKGROUP : SOFTWARE_LANES;
+      return finish(labelOf(group), module, vectors * SOFTWARE_LANES, adapter, emitter.text, size);
     }
     emit(part?.index.whole ?? (lanes === 4 ? emitter.bind("id * 4u") : group.rows === 1 ? "0u" : "id"));
     if (part === undefined) return finish(labelOf(group), module, threads, adapter, emitter.text);
@@ -80,8 +75,7 @@ export function lowerMap(
 function stepsFor(group: Group, threads: number, adapter: AdapterTraits): number {
   // Reductions are loops of their own, and the adapter counts the iterations of all loops together.
   if (!adapter.software || group.members.some(isReduce)) return 1;
-  const workgroups = threads / workgroupSizeFor(threads, adapter);
-  return Math.max(1, Math.min(MOST_STEPS, Math.floor(workgroups / ENOUGH_WORKGROUPS)));
+  return Math.max(1, Math.min(MOST_STEPS, Math.floor(threads / SOFTWARE_LANES / ENOUGH_VECTORS)));
 }
 
 /** Whether four results of a reduction lie together, and so do what they are made of. */

@@ -23,14 +23,26 @@ import {
 } from "./dispatch.ts";
 import type { Emitter } from "./emit.ts";
 import type { Fusion, Group } from "./fuse.ts";
-import { LANES, ModuleWriter, uniformBytesFor, wgslType } from "./module.ts";
+import type { Textures } from "./lower.ts";
+import { type BufferRef, LANES, ModuleWriter, uniformBytesFor, wgslType } from "./module.ts";
 import { headOf, layoutOf, type RowLayout } from "./row_layout.ts";
+import { copiesFor, type RowTexture, rowTextures } from "./row_textures.ts";
 import { walkOf } from "./row_walk.ts";
 
 type Reduce = Extract<Lowering<unknown>, { as: "reduce" }>;
 
-/** Lowers a row group. */
-export function lowerRow(graph: Graph, fusion: Fusion, group: Group, adapter: AdapterTraits): Dispatch {
+/**
+ * Lowers a row group: its kernel, after copies of what it reads through textures.
+ *
+ * @param textures What kernels of the program have filled; this one's are added.
+ */
+export function lowerRow(
+  graph: Graph,
+  fusion: Fusion,
+  group: Group,
+  adapter: AdapterTraits,
+  textures: Textures,
+): readonly Dispatch[] {
   const stages = stagesOf(fusion, group);
   const isFull = (id: ValueId) => sizeOf(graph.avals[id]!.shape) === group.rows * group.inner;
   const full = group.stored.filter(isFull);
@@ -39,7 +51,10 @@ export function lowerRow(graph: Graph, fusion: Fusion, group: Group, adapter: Ad
   const apart = full.some((id) => bytesOf(bufferOf(id)) > windowBytes(adapter));
   const layout = layoutOf({ inner: group.inner, reductions: stages.flat().length, passes, apart }, adapter);
   const written = group.stored.map(bufferOf);
-  const module = new ModuleWriter({ written, adapter, bytesOf, uniformBytes: uniformBytesFor(adapter) });
+  const texels: ReadonlyMap<BufferRef, RowTexture> = layout.width === 4
+    ? rowTextures(graph, group, { adapter, textures, loads: layout.unrolled || passes === 1 ? "once" : "often" })
+    : new Map();
+  const module = new ModuleWriter({ written, adapter, bytesOf, uniformBytes: uniformBytesFor(adapter), texels });
   const emitter = emitterFor(graph, fusion, group, module);
   const walk = walkOf(group, layout, emitter);
   const { width } = layout;
@@ -95,10 +110,11 @@ export function lowerRow(graph: Graph, fusion: Fusion, group: Group, adapter: Ad
       }
     });
   }
-  if (layout.lanes === 1) return finish(labelOf(group), module, group.rows, adapter, emitter.text);
+  const copies = copiesFor(module.bindings, texels, textures);
+  if (layout.lanes === 1) return [...copies, finish(labelOf(group), module, group.rows, adapter, emitter.text)];
   const workgroups = foldGrid(Math.ceil(group.rows / layout.rows));
   const wgsl = module.render([layout.lanes * layout.rows, 1, 1], headOf(group, layout, workgroups), emitter.text);
-  return { label: labelOf(group), wgsl, bindings: module.bindings, workgroups };
+  return [...copies, { label: labelOf(group), wgsl, bindings: module.bindings, workgroups }];
 }
 
 /** One reduction of a stage: what an invocation found, to be joined with what the others of its row did. */

@@ -35,6 +35,14 @@ export interface Binding {
   readonly uniform?: true;
 }
 
+/** A texture that holds a buffer of f32 as it is, line behind line, four elements a texel. */
+export interface TexelSource {
+  /** The texture. */
+  readonly texture: BufferRef;
+  /** Texels of a line, a power of two; Infinity if there is one line only. */
+  readonly line: number;
+}
+
 /** Options of {@linkcode ModuleWriter}. */
 export interface ModuleOptions {
   /** Buffers this dispatch writes: they are bound once, read and write. */
@@ -51,6 +59,8 @@ export interface ModuleOptions {
   readonly part?: Part | undefined;
   /** Bytes up to which a buffer that is only read is bound as a uniform buffer; 0 by default. */
   readonly uniformBytes?: number;
+  /** Buffers that are read from textures where four elements are loaded together; none by default. */
+  readonly texels?: ReadonlyMap<BufferRef, TexelSource>;
 }
 
 /** Names of four elements that are computed together. */
@@ -84,6 +94,12 @@ function storageType(dtype: DType, lanes: 1 | 4): string {
 /** WGSL type of four elements in a uniform buffer, where arrays have a stride of 16 bytes; null if they are shorter. */
 function uniformType(dtype: DType): string | null {
   return dtype === "bf16" || dtype === "f16" ? null : storageType(dtype, 4);
+}
+
+/** Where a texture has the four elements from an index on. */
+function texelPlace({ line }: TexelSource, index: string): string {
+  if (line === Infinity) return `vec2<u32>((${index}) >> 2u, 0u)`;
+  return `vec2<u32>(((${index}) >> 2u) & ${line - 1}u, (${index}) >> ${2 + Math.log2(line)}u)`;
 }
 
 const BF16 = `
@@ -129,10 +145,12 @@ export class ModuleWriter {
   readonly #windowBytes: number;
   readonly #part: Part | undefined;
   readonly #uniformBytes: number;
+  readonly #texels: ReadonlyMap<BufferRef, TexelSource>;
   #usesF16 = false;
 
   /** @param options What the dispatch writes, and how large buffers and bindings are. */
-  constructor({ written, adapter, bytesOf, inPlace = new Map(), width = 4, part, uniformBytes = 0 }: ModuleOptions) {
+  constructor(options: ModuleOptions) {
+    const { written, adapter, bytesOf, inPlace = new Map(), width = 4, part, uniformBytes = 0 } = options;
     this.#written = new Set(written);
     this.#inPlace = inPlace;
     this.#width = width;
@@ -140,6 +158,7 @@ export class ModuleWriter {
     this.#windowBytes = windowBytes(adapter);
     this.#part = part;
     this.#uniformBytes = Math.min(uniformBytes, this.#windowBytes);
+    this.#texels = options.texels ?? new Map();
   }
 
   /** Adds module-level text once. */
@@ -212,6 +231,10 @@ export class ModuleWriter {
     if (shared !== undefined) {
       if (lanes === this.#width) return this.load(shared, dtype, index, lanes);
       return `${this.load(shared, dtype, index, 4)}[(${index}) & 3u]`;
+    }
+    const texels = lanes === 4 ? this.#texels.get(buffer) : undefined;
+    if (texels !== undefined) {
+      return `textureLoad(${this.texture(texels.texture, "read")}, ${texelPlace(texels, index)})`;
     }
     const view = this.#bind(buffer, dtype, lanes);
     const at = this.#indexIn(buffer, index);

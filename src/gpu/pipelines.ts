@@ -37,14 +37,18 @@ export class Pipelines {
     return kernels.map((kernel) => this.#get(kernel, onError));
   }
 
-  /** If the driver has to compile the first of some kernels, has all of them compiled on both devices. */
+  /** If the driver has to compile the shortest of some kernels, has all of them compiled on both devices. */
   #compileBeside(side: SideCompiler, fresh: readonly KernelSource[], onError: (error: CompileError) => void): void {
-    const [probe, ...others] = fresh as [KernelSource, ...KernelSource[]];
     const compile = (kernel: KernelSource) => ({ ...kernel, pipeline: this.#get(kernel, onError) });
+    const probe = fresh.reduce((shortest, kernel) => kernel.wgsl.length < shortest.wgsl.length ? kernel : shortest);
     const probeMs = this.#dryRuns.time(compile(probe));
     if (probeMs < COMPILED_MS) return;
-    this.#dryRuns.submit(others.map(compile));
+    // Making pipelines takes a while too, so the driver gets some of them at once. What is submitted next waits for it.
+    const others = fresh.filter((kernel) => kernel !== probe);
+    const begun = beginningOf(others);
+    this.#dryRuns.submit(others.slice(0, begun).map(compile));
     side.start(probe, probeMs, others);
+    this.#dryRuns.submit(others.slice(begun).map(compile));
   }
 
   /** Has the driver compile pipelines now, rather than when they first run. */
@@ -73,6 +77,13 @@ export class Pipelines {
   get size(): number {
     return this.#byText.size;
   }
+}
+
+/** How many kernels are the first quarter of all text, which tells roughly how long they compile. */
+function beginningOf(kernels: readonly KernelSource[]): number {
+  const all = kernels.reduce((sum, { wgsl }) => sum + wgsl.length, 0);
+  let sum = 0;
+  return kernels.findIndex(({ wgsl }) => (sum += wgsl.length) >= all / 4) + 1;
 }
 
 function compileError(label: string, wgsl: string, message: string): CompileError {

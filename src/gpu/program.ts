@@ -9,11 +9,14 @@ import type { Graph, ValueId } from "../core/graph.ts";
 import type { AdapterTraits } from "../core/kernel.ts";
 import type { MemoryPlan } from "../core/runtime.ts";
 import { simplify } from "../core/simplify.ts";
+import { takesStep } from "./anchors.ts";
 import { expectBindable } from "./bindable.ts";
+import { bundleDispatches, type Traced } from "./bundle.ts";
 import { bytesOf, fuse, type FuseOptions, type Fusion } from "./fuse.ts";
 import { type Dispatch, lowerGroup, type Textures } from "./lower.ts";
 import type { Binding, BufferRef } from "./module.ts";
 import { type Origin, originOf } from "./origin.ts";
+import { rollLoops } from "./rolled_loops.ts";
 import { planSlots, planTextures, type Slot, textureBytes, type TexturePlan } from "./slots.ts";
 import { shareTexts } from "./share.ts";
 import { splitReductions } from "./split.ts";
@@ -81,8 +84,7 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
   expectTypes(frozen, options);
   const graph = splitReductions(widenKernels(simplify(frozen)), options.adapter);
   const fusion = fuse(graph, options);
-  const dispatches: Dispatch[] = [];
-  const origins: Origin[] = [];
+  const traced: Traced[] = [];
   const sizes = new Map<BufferRef, number>();
   const argumentIds = [...graph.inputs, ...graph.constants.map(({ value }) => value)];
   const takeovers = planTakeovers(graph, fusion, argumentIds, options.donated ?? []);
@@ -94,15 +96,21 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
   for (const group of fusion.groups) {
     const lowered = lowerGroup(graph, fusion, group, options.adapter, inPlace, filled);
     expectBindable(lowered.dispatches, options, (buffer) => typeOf(graph.avals, buffer) ?? "scratch");
-    dispatches.push(...lowered.dispatches);
-    origins.push(...lowered.dispatches.map((dispatch) => originOf(graph, group, dispatch)));
+    traced.push(...lowered.dispatches.map((dispatch) => ({ dispatch, origin: originOf(graph, group, dispatch) })));
     for (const { buffer, bytes } of lowered.scratch) sizes.set(buffer, bytes);
     for (const id of group.stored) sizes.set(`%${id}`, bytesOf(graph, id));
   }
   const [largest = ["", 0] as const] = [...sizes].sort((a, b) => b[1] - a[1]);
   const results = resultsOf(graph, argumentIds, takeovers);
   for (const result of results) if (result.from === "kernel") sizes.delete(result.buffer);
-  const shared = shareTexts(dispatches, options.adapter);
+  const memory = new Map([...takeovers].map(([id, { argument }]) => [`%${id}`, `%${argumentIds[argument]}`]));
+  const bundled = !takesStep("bundles", options.fusion) ? traced : bundleDispatches(traced, {
+    ...options,
+    memoryOf: (buffer) => memory.get(buffer) ?? buffer,
+    temporaryBytes: (buffer) => sizes.get(buffer) ?? 0,
+  });
+  const dispatches = bundled.map(({ dispatch }) => dispatch);
+  const shared = rollLoops(shareTexts(dispatches, options.adapter), options.adapter);
   const { slots, slotOf } = planSlots(dispatches, sizes);
   const textures = planTextures(dispatches, filled);
   const scratchBytes = slots.reduce((total, { bytes }) => total + bytes, 0) +
@@ -110,7 +118,7 @@ export function compileProgram(frozen: Graph, options: CompileOptions): Program 
   const program = {
     label: options.label,
     dispatches: shared,
-    origins,
+    origins: bundled.map(({ origin }) => origin),
     arguments: argumentIds.map((id): BufferRef => `%${id}`),
     results,
     slots,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AdapterTraits } from "../core/kernel.ts";
+import { type AdapterTraits, COPIED_ELEMENTS } from "../core/kernel.ts";
 import type { Executable, Storage } from "../core/runtime.ts";
 import { BindGroups, type BoundKernel, type Place, placeNumbers, sizeBuffers } from "./bind.ts";
 import type { Dispatch, TextureCopy } from "./dispatch.ts";
@@ -24,6 +24,8 @@ interface Step extends BoundKernel {
 const ELEMENT_BYTES = 4;
 /** Bytes of a texel. */
 const TEXEL_BYTES = 16;
+/** Bytes from one line of a copy to the next: WebGPU wants multiples of so many. */
+const COPIED_BYTES = COPIED_ELEMENTS * ELEMENT_BYTES;
 
 /** What running needs from the runtime. */
 export interface RunContext {
@@ -148,15 +150,16 @@ function recordCopy(
 ): void {
   const [source, target] = [places[from!]!, places[to!]!];
   if (!("buffer" in source) || !("texture" in target)) throw new Error("unreachable: copies go to textures");
-  for (const { start, x, width, height } of regions) {
+  for (const { start, x, y = 0, width, height } of regions) {
     encoder.copyBufferToTexture(
       {
         buffer: source.buffer,
         offset: start * ELEMENT_BYTES,
-        bytesPerRow: width * TEXEL_BYTES,
+        // A line by itself may be of any length.
+        bytesPerRow: Math.ceil(width * TEXEL_BYTES / COPIED_BYTES) * COPIED_BYTES,
         rowsPerImage: height,
       },
-      { texture: target.texture, origin: [x, 0] },
+      { texture: target.texture, origin: [x, y] },
       [width, height],
     );
   }

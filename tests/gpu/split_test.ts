@@ -74,6 +74,7 @@ gpuTest("many reductions of long rows do not share an invocation's loops", async
 
 Deno.test("a reduction is split by its length and by the number of its results", () => {
   const dispatches = (...shape: number[]) =>
-    compile((x) => sum(x!, { axis: -1 }), [f32(...shape)], { adapter: SOFTWARE }).dispatches.length;
+    compile((x) => sum(x!, { axis: -1 }), [f32(...shape)], { adapter: SOFTWARE }).dispatches
+      .filter(({ copy }) => copy === undefined).length;
   assertEquals([dispatches(2048), dispatches(2049), dispatches(64, 16_384), dispatches(64, 16_385)], [1, 2, 1, 2]);
 });

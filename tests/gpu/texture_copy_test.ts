@@ -17,10 +17,12 @@ function drawn(shape: Shape, seed: number): Tensor {
   return uniformTensor(shape, seed, { limit: 1 });
 }
 
-Deno.test("operands whose rows are whole multiples of 64 elements go to textures by a copy", () => {
+Deno.test("operands whose rows are multiples of 16 elements, in fours, go to textures by a copy", () => {
   const product = (x: Tensor, w: Tensor) => relu(matmul(x, w));
-  const copied = compile(product as never, [f32(256, 128), f32(128, 256)]).toString();
-  assertEquals([copied.match(COPY)?.length, copied.match(FILL)], [2, null]);
+  for (const width of [128, 784]) {
+    const copied = compile(product as never, [f32(256, width), f32(width, 256)]).toString();
+    assertEquals([copied.match(COPY)?.length, copied.match(FILL)], [2, null]);
+  }
   // Rows that are no multiple leave the copy to a kernel, and so do rows that have to be padded.
   const odd = compile(product as never, [f32(256, 132), f32(132, 256)]).toString();
   assertEquals([odd.match(COPY)?.length, odd.match(FILL)?.length], [1, 1]);
@@ -39,7 +41,16 @@ Deno.test("a reshaped operand is copied from the buffer behind it, a computed or
 });
 
 gpuTest("products of copied operands and their gradients are right, also in stripes and batches", async () => {
-  const cases = [[[64, 64], [64, 128]], [[3, 40, 64], [3, 64, 64]], [[300, 64], [64, 64]]] as const;
+  const cases = [
+    [[64, 64], [64, 128]],
+    [[3, 40, 64], [3, 64, 64]],
+    [[300, 64], [64, 64]],
+    // Four rows share a line of the texture, and 49 do not fill one.
+    [[52, 16], [16, 48]],
+    [[3, 36, 16], [3, 16, 32]],
+    [[600, 32], [32, 48]],
+    [[49, 48], [48, 64]],
+  ] as const;
   for (const [shapeA, shapeB] of cases) {
     const run = () => {
       const [product, pull] = vjp((a: Tensor, b: Tensor) => matmul(a, b), drawn(shapeA, 1), drawn(shapeB, 2));

@@ -115,17 +115,6 @@ export function outputForward(shape: ExpertShape, options: ForwardOptions): Kern
     ) + eachTile(block, (name, columns) =>
       storeStage(block, name, columns, target, parts === 1 ? undefined : "part == 0u")),
   });
-
-  /** Chunk memory is typed like rows of h: four elements at a time where they divide F. */
-  function chunkMemory({ rows }: ExpertBlock): string {
-    const [type, suffix, unit] = block.isVector(inner) ? ["vec4<f32>", "v", 4] as const : ["f32", "", 1] as const;
-    const count = rows * CHUNK / unit;
-    // The bound is a power of two, so that the check of the index that WGSL demands folds away.
-    const at = unit === 1 ? `at & ${count - 1}u` : `(at / ${unit}u) & ${count - 1}u`;
-    return `var<workgroup> chunkRows: array<${type}, ${count}>;\n` +
-      `fn getChunk${suffix}(at: u32) -> ${type} { return chunkRows[${at}]; }\n` +
-      `fn putChunk${suffix}(at: u32, value: ${type}) { chunkRows[${at}] = value; }\n`;
-  }
 }
 
 /** dz, weight · h, and dx and dWeight, or where a block has several parts the partial rows of both. */
@@ -170,6 +159,19 @@ export function outputBackward(shape: ExpertShape, { target }: Pick<ForwardOptio
         parts === 1 ? undefined : "part",
       ) + eachTile(block, (name, columns) => storeHidden(block, name, columns, to)),
   });
+}
+
+/** Chunk memory is typed like rows of h: four elements at a time where they divide F. */
+function chunkMemory(block: ExpertBlock): string {
+  const [type, suffix, unit] = block.isVector(block.shape.inner)
+    ? ["vec4<f32>", "v", 4] as const
+    : ["f32", "", 1] as const;
+  const count = block.rows * CHUNK / unit;
+  // The bound is a power of two, so that the check of the index that WGSL demands folds away.
+  const at = unit === 1 ? `at & ${count - 1}u` : `(at / ${unit}u) & ${count - 1}u`;
+  return `var<workgroup> chunkRows: array<${type}, ${count}>;\n` +
+    `fn getChunk${suffix}(at: u32) -> ${type} { return chunkRows[${at}]; }\n` +
+    `fn putChunk${suffix}(at: u32, value: ${type}) { chunkRows[${at}] = value; }\n`;
 }
 
 function blockOf(shape: ExpertShape): ExpertBlock {

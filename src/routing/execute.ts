@@ -107,8 +107,8 @@ function expectOperands(plan: DispatchPlan, hidden: Tensor, experts: ExpertParam
  * Runs each token through its experts and adds up what they return, weighted.
  *
  * Shapes: `hidden` [T, D] -> [T, D], in the type of `hidden`; computed in f32 for every float type. What is kept for the
- * backward pass has the type of `hidden` too: half of it in half precision. Parameters may have any float types. Tokens without a row
- * in the plan get zeros, experts without rows get zero gradients. Differentiable in `hidden`, `plan.weight` and every
+ * backward pass has the type of `hidden` too: half of it in half precision. Parameters may have any float types. Tokens
+ * without a row in the plan get zeros, experts without rows get zero gradients. Differentiable in `hidden`, `plan.weight` and every
  * parameter, any number of times. Sums have a fixed order, so a run repeats bit for bit, and nothing is read back.
  *
  * Where every token has one expert the whole op is one dispatch; for more it is that and one that adds up. The values

@@ -20,7 +20,7 @@ import {
   weightPartsOf,
 } from "./execute_backward_kernel.ts";
 import { backwardKernelFor } from "./execute_choice.ts";
-import { dispatchCombine } from "./execute_combine.ts";
+import { dispatchCombine, rowsToCombine } from "./execute_combine.ts";
 import {
   biasGradientFits,
   biasGradientKernel,
@@ -64,13 +64,9 @@ function buildBackward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const variant = variantOf(kernel.adapter);
   const textures = executeTextures(shape, dOut.shape[0]!, kernel.adapter);
   const form = backwardKernelFor(shape, kernel.adapter);
-  const parts = textures === null && form === "output-resident" ? outputParts(shape) : 1;
-  const { assignments, width } = shape;
-  const rows = parts > 1
-    ? kernel.scratch([parts, assignments, width], "f32")
-    : target === "token"
-    ? dHidden
-    : kernel.scratch([assignments, width], "f32");
+  const parts = form === "output-resident" ? outputParts(shape) : 1;
+  const { assignments } = shape;
+  const rows = rowsToCombine(kernel, shape, { target, parts, out: dHidden });
   const byName: Readonly<Record<string, Operand | undefined>> = { ...operands, dOut, preactivation };
   const inputs = BACKWARD_INPUTS.map((name) => byName[name] ?? null);
   if (textures === null && form === "output-resident") {

@@ -8,7 +8,7 @@
  */
 import type { AdapterTraits, ExpertKernelName } from "../core/kernel.ts";
 import { hasFewRows, WANTED_WORKGROUPS } from "./execute_block.ts";
-import { type ForwardOptions, keepsInnerOnChip, prefersFused } from "./execute_forward_kernel.ts";
+import { type ForwardOptions, fusedFits, keepsInnerOnChip } from "./execute_forward_kernel.ts";
 import { expectedBlocks, fitsRegisters } from "./execute_output_kernel.ts";
 import type { ExpertShape } from "./execute_shape.ts";
 
@@ -18,7 +18,8 @@ export function forwardKernelFor(
   options: ForwardOptions,
   adapter: Pick<AdapterTraits, "tuning">,
 ): ExpertKernelName {
-  if (options.variant === "software") return prefersFused(shape, options) ? "hidden-resident" : "pair";
+  // On a CPU one dispatch costs no more than two, wherever an invocation may run that long.
+  if (options.variant === "software") return fusedFits(shape, options.variant) ? "hidden-resident" : "pair";
   return hardwareKernelFor(shape, adapter, keepsInnerOnChip(shape, options));
 }
 

@@ -13,6 +13,7 @@ import {
   type Operand,
   times,
 } from "../ops/kernel_text.ts";
+import type { ExpertShape } from "./execute_shape.ts";
 
 /** Where the rows of a token's assignments are. */
 export interface TokenAssignments {
@@ -40,8 +41,8 @@ interface CombineOptions {
 const MOST_UNROLLED = 8;
 
 /**
- * Adds the rows of each token's assignments, ascending. Inputs: rows [parts, A, D], assignRow, and tokenOffsets where there is no
- * fixed number. An assignment without a row is skipped, because its memory may hold anything.
+ * Adds the rows of each token's assignments, ascending. Inputs: rows [parts, A, D], assignRow, and tokenOffsets where there
+ * is no fixed number. An assignment without a row is skipped, because its memory may hold anything.
  */
 function combineKernel({ tokens, width, perToken, assignments, parts }: CombineOptions): KernelText {
   const lanes = 64;
@@ -80,6 +81,20 @@ function combineKernel({ tokens, width, perToken, assignments, parts }: CombineO
     workgroupSize: [lanes, 1, 1],
     workgroups: grid.workgroups,
   };
+}
+
+/** Where experts leave their rows: in `out` if there is nothing to add, else in rows for {@linkcode dispatchCombine}. */
+export function rowsToCombine(
+  kernel: KernelContext,
+  { assignments, width }: ExpertShape,
+  { target, parts, out }: {
+    readonly target: "token" | "assignment";
+    readonly parts: number;
+    readonly out: Buffer;
+  },
+): Buffer {
+  if (parts > 1) return kernel.scratch([parts, assignments, width], "f32");
+  return target === "token" ? out : kernel.scratch([assignments, width], "f32");
 }
 
 /** Adds the rows of each token's assignments: [A, D], or [parts, A, D] where each row is in parts. */

@@ -12,17 +12,17 @@ import { dispatchKernelText, variantOf } from "../ops/kernel_text.ts";
 import { textureOf } from "../ops/texture_matrix.ts";
 import { executeGradients } from "./execute_backward.ts";
 import { forwardKernelFor } from "./execute_choice.ts";
-import { dispatchCombine } from "./execute_combine.ts";
+import { dispatchCombine, rowsToCombine } from "./execute_combine.ts";
 import {
   downForward,
   downFromTextures,
   FORWARD_INPUTS,
   type ForwardOptions,
+  fusedFits,
   fusedForward,
   keepsInnerOnChip,
   pairFits,
   preactivationForward,
-  prefersFused,
   upForward,
   upFromTextures,
 } from "./execute_forward_kernel.ts";
@@ -76,14 +76,10 @@ function buildForward(kernel: KernelContext, attrs: ExecuteAttrs): void {
   const preactivation = kept !== null && kernel.isRead(kept) ? kept : null;
   const keeps = preactivation === null ? "nothing" : "preactivation";
   const options = optionsFor(kernel.adapter, { ...attrs, keeps });
-  const { assignments, width, inner } = shape;
+  const { assignments, inner } = shape;
   const form = forwardKernelFor(shape, options, kernel.adapter);
   const parts = form === "output-resident" ? outputParts(shape) : 1;
-  const rows = parts > 1
-    ? kernel.scratch([parts, assignments, width], "f32")
-    : options.target === "token"
-    ? out
-    : kernel.scratch([assignments, width], "f32");
+  const rows = rowsToCombine(kernel, shape, { target: options.target, parts, out });
   const label = labelOf(shape);
   const textures = pairFits(shape, options.variant)
     ? executeTextures(shape, operands.hidden.shape[0]!, kernel.adapter)
@@ -172,8 +168,8 @@ export const executePrimitive: Primitive = definePrimitive<ExecuteAttrs>({
     unstored: PARAMETER_PLACES,
     accepts(inputs, attrs, adapter) {
       const shape = expertShape(named(inputs, attrs), attrs);
-      return hasElements(shape) &&
-        (prefersFused(shape, optionsFor(adapter, attrs)) || pairFits(shape, variantOf(adapter)));
+      const variant = variantOf(adapter);
+      return hasElements(shape) && (fusedFits(shape, variant) || pairFits(shape, variant));
     },
     packs: (inputs, attrs) => storesFours(named(inputs, attrs)),
   },

@@ -15,7 +15,7 @@
  * @module
  */
 import type { KernelText, Variant } from "../ops/kernel_text.ts";
-import { type BlockShape, ExpertBlock, hardwareBlockRows, hasFewRows, softwareBlockRows } from "./execute_block.ts";
+import { type BlockShape, ExpertBlock, hardwareBlockRows, softwareBlockRows } from "./execute_block.ts";
 import type { BlockProduct, BlockRow, Columns } from "./execute_product.ts";
 import { activationText, type ExpertShape } from "./execute_shape.ts";
 import { type ExecuteTextures, textureBlock } from "./execute_textures.ts";
@@ -88,17 +88,11 @@ export function keepsInnerOnChip(shape: ExpertShape, { variant, workgroupBytes }
   return block.rows * shape.inner * 4 + block.ownBytes() <= workgroupBytes;
 }
 
-/**
- * Whether the fused kernel is the better choice. On a CPU it is, wherever an invocation may run that long: it costs no
- * more than dense products. On a GPU h has to stay on chip, and experts have to have few rows: else the pair's larger
- * blocks read the weights less often, and its tiles multiply more for each load.
- */
-export function prefersFused(shape: ExpertShape, options: ForwardOptions): boolean {
-  if (options.variant === "hardware") return hasFewRows(shape) && keepsInnerOnChip(shape, options);
+/** Whether one invocation may run both products. */
+export function fusedFits(shape: ExpertShape, variant: Variant): boolean {
   const { width, inner, body } = shape;
   const up = { depth: width, width: inner };
-  const down = { depth: inner, width };
-  return fusedBlock(shape, options.variant).canRun([...(body === "glu" ? [up, up] : [up]), down]);
+  return fusedBlock(shape, variant).canRun([...(body === "glu" ? [up, up] : [up]), { depth: inner, width }]);
 }
 
 /** Whether one invocation may run either half of the pair. */

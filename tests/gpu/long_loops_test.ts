@@ -24,16 +24,8 @@ import {
   topK,
   zeros,
 } from "../../src/ops/mod.ts";
-import { execute } from "../../src/routing/execute.ts";
 import { executeSegments } from "../../src/routing/segment.ts";
-import {
-  casePlan,
-  type CaseTensors,
-  caseTensors,
-  drawCotangent,
-  drawValues,
-  type ExpertCase,
-} from "../routing/support/expert_case.ts";
+import { caseGradients, casePlan } from "../routing/support/expert_case.ts";
 import { randomSource } from "../support/random.ts";
 import { gpuTest, withOracle } from "../support/runtimes.ts";
 import { assertClose } from "../support/tolerance.ts";
@@ -65,16 +57,6 @@ async function expectLikeOracle(label: string, compute: () => Computed): Promise
   }
 }
 
-function experts(one: ExpertCase): Computed {
-  const { activation = "gelu", body = "ffn" } = one;
-  const [out, pull] = vjp(
-    ({ hidden, weight, params }: CaseTensors) => execute(casePlan(one, weight), hidden, params, { activation, body }),
-    caseTensors(one, drawValues(one)),
-  );
-  const [{ hidden, weight, params }] = pull(drawCotangent(one));
-  return { out, hidden, weight, ...params } as unknown as Computed;
-}
-
 async function checkProducts(): Promise<void> {
   const shapes: readonly (readonly [a: Shape, b: Shape, transposeB: boolean])[] = [
     [[3, LONG], [LONG, 2], false],
@@ -99,8 +81,8 @@ for (const adapterClass of TEXTURE_CLASSES) {
 
 async function checkExperts(): Promise<void> {
   const few = { choices: [[0, 1], [1, 2], [2, 0]], experts: 3, activation: "relu" } as const;
-  await expectLikeOracle("inner", () => experts({ ...few, width: 3, inner: LONG }));
-  await expectLikeOracle("width", () => experts({ ...few, width: LONG, inner: 2 }));
+  await expectLikeOracle("inner", () => caseGradients({ ...few, width: 3, inner: LONG }));
+  await expectLikeOracle("width", () => caseGradients({ ...few, width: LONG, inner: 2 }));
 }
 
 // Only software adapters stop invocations: kernels for GPUs may loop as long as they like.
@@ -149,10 +131,10 @@ gpuTest("more assignments of one token, and more experts, than an invocation may
   const long = Array.from({ length: LONG }, (_, i) => i % 3);
   await expectLikeOracle(
     "one token",
-    () => experts({ choices: [[1], long, []], experts: 3, width: 2, inner: 1, activation: "relu" }),
+    () => caseGradients({ choices: [[1], long, []], experts: 3, width: 2, inner: 1, activation: "relu" }),
   );
   await expectLikeOracle("experts", () =>
-    experts({
+    caseGradients({
       choices: [[0, 69_999], [65_536, 3], [70_000, 65_535]],
       experts: 70_000,
       width: 1,

@@ -29,19 +29,10 @@ import {
   tensor,
 } from "../../src/ops/mod.ts";
 import { adam, chain, clipByGlobalNorm, trainState, trainStep } from "../../src/optim/mod.ts";
-import { execute } from "../../src/routing/execute.ts";
 import { executeSegments } from "../../src/routing/segment.ts";
 import { topKRouter } from "../../src/routing/top_k_router.ts";
 import { valueRows } from "../../src/routing/memory_lookup.ts";
-import {
-  casePlan,
-  type CaseTensors,
-  caseTensors,
-  drawCotangent,
-  drawValues,
-  type ExpertCase,
-  randomChoices,
-} from "../routing/support/expert_case.ts";
+import { caseGradients, casePlan, type ExpertCase, randomChoices } from "../routing/support/expert_case.ts";
 import { randomSource } from "../support/random.ts";
 import { gpuTest } from "../support/runtimes.ts";
 import { withAdapterClass } from "../support/variants.ts";
@@ -65,12 +56,7 @@ function withGradients(f: (...args: Tensor[]) => Tensor, ...args: readonly Tenso
 }
 
 function experts(one: ExpertCase): readonly Tensor[] {
-  const { activation = "gelu", body = "ffn" } = one;
-  const [out, pull] = vjp(
-    ({ hidden, weight, params }: CaseTensors) => execute(casePlan(one, weight), hidden, params, { activation, body }),
-    caseTensors(one, drawValues(one)),
-  );
-  return [out, ...flatten(pull(drawCotangent(one))).leaves];
+  return Object.values(caseGradients(one));
 }
 
 const EXPERTS = { experts: 8, width: 12, inner: 20 } as const;

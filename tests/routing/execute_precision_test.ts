@@ -6,16 +6,15 @@ import { mapTree } from "../../src/core/tree.ts";
 import { vjp } from "../../src/core/vjp.ts";
 import { cast } from "../../src/ops/cast.ts";
 import { type HalfType, roundTo } from "../../src/ops/round_to.ts";
-import { execute } from "../../src/routing/execute.ts";
 import { assertClose, gpuTest, withOracle } from "../support/check_primitive.ts";
 import { toleranceFor } from "../support/tolerance.ts";
 import { TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
 import {
-  casePlan,
   type CaseTensors,
   caseTensors,
   drawCotangent,
   drawValues,
+  executeCase,
   type ExpertCase,
   randomChoices,
 } from "./support/expert_case.ts";
@@ -62,11 +61,6 @@ const CASES: Readonly<Record<string, ExpertCase>> = {
   },
 };
 
-function run(one: ExpertCase, { hidden, weight, params }: CaseTensors): Tensor {
-  const { activation = "gelu", body = "ffn", preactivations = "kept" } = one;
-  return execute(casePlan(one, weight), hidden, params, { activation, body, preactivations });
-}
-
 /** Operands of a case as mixed precision has them: rounded while the function runs, f32 outside. */
 function narrow({ hidden, weight, params }: CaseTensors, dtype: HalfType): CaseTensors {
   return { hidden: roundTo(hidden, dtype), weight, params: mapTree(params, (x) => roundTo(x, dtype)) };
@@ -76,7 +70,7 @@ function narrow({ hidden, weight, params }: CaseTensors, dtype: HalfType): CaseT
 async function resultAndGradients(one: ExpertCase, dtype: HalfType, stored: "f32" | "half") {
   const wide = caseTensors(one, drawValues(one));
   const tensors = stored === "f32" ? wide : narrow(wide, dtype);
-  const [out, pull] = vjp((own: CaseTensors) => run(one, narrow(own, dtype)), tensors);
+  const [out, pull] = vjp((own: CaseTensors) => executeCase(one, narrow(own, dtype)), tensors);
   const [{ hidden, weight, params }] = pull(cast(drawCotangent(one), dtype));
   assertEquals([out.dtype, hidden.dtype, weight.dtype], [dtype, stored === "f32" ? "f32" : dtype, "f32"]);
   return await read({ out, hidden, weight, ...params } as Record<string, Tensor>);
@@ -110,7 +104,7 @@ gpuTest(
     for (const adapterClass of TEXTURE_CLASSES) {
       await withAdapterClass(adapterClass, async () => {
         const step = jit((own: CaseTensors) => {
-          const [out, pull] = vjp((other: CaseTensors) => run(one, narrow(other, "bf16")), own);
+          const [out, pull] = vjp((other: CaseTensors) => executeCase(one, narrow(other, "bf16")), own);
           return { out, gradients: pull(cotangent) };
         });
         const printed = String(await step.program(tensors));

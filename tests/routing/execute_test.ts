@@ -6,13 +6,12 @@ import { grad, valueAndGrad } from "../../src/core/grad.ts";
 import { jit } from "../../src/core/jit.ts";
 import { read } from "../../src/core/realize.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
-import { vjp } from "../../src/core/vjp.ts";
 import { mul } from "../../src/ops/binary.ts";
 import { cast } from "../../src/ops/cast.ts";
 import { ones, tensor, zeros } from "../../src/ops/creation.ts";
 import { sum } from "../../src/ops/reduce.ts";
 import { square } from "../../src/ops/unary.ts";
-import { execute, type ExecuteOptions, type ExpertParams } from "../../src/routing/execute.ts";
+import { execute, type ExpertParams } from "../../src/routing/execute.ts";
 import { hardwareBlockRows } from "../../src/routing/execute_block.ts";
 import { backwardKernelFor, forwardKernelFor } from "../../src/routing/execute_choice.ts";
 import { outputParts } from "../../src/routing/execute_output_kernel.ts";
@@ -21,11 +20,13 @@ import { planFromTopK } from "../../src/routing/plan.ts";
 import { assertClose, checkOp, gpuTest, oracleTest, withOracle } from "../support/check_primitive.ts";
 import { TEXTURE_CLASSES, withAdapterClass } from "../support/variants.ts";
 import {
+  caseGradients,
+  caseOptions,
   casePlan,
   type CaseTensors,
   caseTensors,
-  drawCotangent,
   drawValues,
+  executeCase,
   type ExpertCase,
   naiveExecute,
   randomChoices,
@@ -138,36 +139,16 @@ const CASES: Readonly<Record<string, ExpertCase>> = {
   },
 };
 
-function run(one: ExpertCase, { hidden, weight, params }: CaseTensors): Tensor {
-  return execute(casePlan(one, weight), hidden, params, optionsOf(one));
-}
-
-function optionsOf({ activation, body, preactivations }: ExpertCase): ExecuteOptions {
-  return {
-    ...(activation === undefined ? {} : { activation }),
-    ...(body === undefined ? {} : { body }),
-    ...(preactivations === undefined ? {} : { preactivations }),
-  };
-}
-
-/** The result and the gradient of every operand by name, for a random cotangent. */
-async function resultAndGradients(one: ExpertCase) {
-  const tensors = caseTensors(one, drawValues(one));
-  const [out, pull] = vjp((own: CaseTensors) => run(one, own), tensors);
-  const [{ hidden, weight, params }] = pull(drawCotangent(one));
-  return await read({ out, hidden, weight, ...params } as Record<string, Tensor>);
-}
-
 async function expectLikeOracle(name: string, one: ExpertCase): Promise<void> {
-  const expected = await withOracle(() => resultAndGradients(one));
-  const found = await resultAndGradients(one);
+  const expected = await withOracle(() => read(caseGradients(one)));
+  const found = await read(caseGradients(one));
   for (const [key, values] of Object.entries(expected)) assertClose(found[key]!, values, F32, `${name}: ${key}`);
 }
 
 for (const [name, one] of Object.entries(CASES)) {
   oracleTest(`execute() is the loop over tokens and experts: ${name}`, async () => {
     const values = drawValues(one);
-    const found = await run(one, caseTensors(one, values)).data();
+    const found = await executeCase(one, caseTensors(one, values)).data();
     assertClose(found, naiveExecute(one, values), { relative: 1e-6, absolute: 1e-6 }, name);
   });
 }
@@ -312,7 +293,7 @@ gpuTest("execute() fills each texture once for its forward and backward pass", a
   await withAdapterClass("software with textures", async () => {
     const one = CASES["k = 2 with dropped choices, gated"]!;
     const { hidden, weight, params } = caseTensors(one, drawValues(one));
-    const step = jit(grad((own: ExpertParams, x: Tensor) => sum(run(one, { hidden: x, weight, params: own }))));
+    const step = jit(grad((own: ExpertParams, x: Tensor) => sum(executeCase(one, { hidden: x, weight, params: own }))));
     const printed = String(await step.program(params, hidden));
     // Tokens, the cotangent of the result, three matrices, inner rows, and of those the cotangent and the weighted ones.
     assertEquals(printed.match(/ to texture /g)?.length, 8, printed);
@@ -343,7 +324,7 @@ const DERIVED: ExpertCase = {
 checkOp({
   name: "execute",
   fn: (hidden, weight, up, down, upBias) =>
-    run(DERIVED, { hidden, weight, params: { up, down, upBias } } as CaseTensors),
+    executeCase(DERIVED, { hidden, weight, params: { up, down, upBias } } as CaseTensors),
   samples: [{
     inputs: [{ shape: [4, 3] }, { shape: [8] }, { shape: [3, 3, 2] }, { shape: [3, 2, 3] }, { shape: [3, 2] }],
   }],
@@ -353,7 +334,10 @@ checkOp({
 checkOp({
   name: "execute with a gate",
   fn: (hidden, weight, up, down, gate) =>
-    run({ ...DERIVED, body: "glu", activation: "gelu" }, { hidden, weight, params: { up, down, gate } } as CaseTensors),
+    executeCase(
+      { ...DERIVED, body: "glu", activation: "gelu" },
+      { hidden, weight, params: { up, down, gate } } as CaseTensors,
+    ),
   samples: [{
     inputs: [{ shape: [4, 3] }, { shape: [8] }, { shape: [3, 3, 2] }, { shape: [3, 2, 3] }, { shape: [3, 3, 2] }],
   }],
@@ -365,7 +349,7 @@ gpuTest("execute() differentiates twice", async () => {
   async function second() {
     const tensors = caseTensors(one, drawValues(one));
     const first = (own: CaseTensors) => {
-      const grads = grad((other: CaseTensors) => sum(square(run(one, other))))(own);
+      const grads = grad((other: CaseTensors) => sum(square(executeCase(one, other))))(own);
       return sum(square(grads.hidden));
     };
     const { hidden, weight, params } = grad(first)(tensors);
@@ -379,10 +363,12 @@ gpuTest("execute() differentiates twice", async () => {
 gpuTest("execute() repeats bit for bit, eager and under jit", async () => {
   const one = CASES["k = 2 with dropped choices, gated"]!;
   const tensors = caseTensors(one, drawValues(one));
-  const step = jit((own: CaseTensors) => valueAndGrad((other: CaseTensors) => sum(square(run(one, other))))(own));
+  const step = jit((own: CaseTensors) =>
+    valueAndGrad((other: CaseTensors) => sum(square(executeCase(one, other))))(own)
+  );
   const first = await read(step(tensors));
   for (let turn = 0; turn < 3; turn++) assertEquals(await read(step(tensors)), first);
-  const eager = valueAndGrad((own: CaseTensors) => sum(square(run(one, own))))(tensors);
+  const eager = valueAndGrad((own: CaseTensors) => sum(square(executeCase(one, own))))(tensors);
   assertEquals(await read(eager), first);
 });
 
@@ -400,7 +386,7 @@ gpuTest("execute() is one dispatch where each token has one expert, and adds one
     type Indices = Pick<typeof plan, "expertOffsets" | "rowToken" | "rowAssign" | "assignRow">;
     const { expertOffsets, rowToken, rowAssign, assignRow } = plan;
     const compiled = jit((indices: Indices, x: Tensor, own: ExpertParams) =>
-      execute({ ...casePlan(one, weight), ...indices }, x, own, optionsOf(one))
+      execute({ ...casePlan(one, weight), ...indices }, x, own, caseOptions(one))
     );
     const printed = String(await compiled.program({ expertOffsets, rowToken, rowAssign, assignRow }, hidden, params));
     const labels = printed.split("\n").slice(1).map((line) => line.trim().replace(/^\d+ +/, "").replace(/ \d.*/, ""));
@@ -415,7 +401,7 @@ gpuTest("execute() keeps nothing where there is no backward pass", async () => {
   const { hidden, weight, params } = caseTensors(one, drawValues(one));
   for (const adapterClass of TEXTURE_CLASSES) {
     await withAdapterClass(adapterClass, async () => {
-      const printed = String(await jit((x: Tensor) => run(one, { hidden: x, weight, params })).program(hidden));
+      const printed = String(await jit((x: Tensor) => executeCase(one, { hidden: x, weight, params })).program(hidden));
       assert(printed.includes("experts") && !printed.includes("f32[40, 32]"), printed);
     });
   }
@@ -424,7 +410,7 @@ gpuTest("execute() keeps nothing where there is no backward pass", async () => {
 gpuTest("execute() computes no gradient that nobody asked for", async () => {
   const one = CASES["k = 1, relu, all biases"]!;
   const { hidden, weight, params } = caseTensors(one, drawValues(one));
-  const step = jit((x: Tensor) => grad((own: Tensor) => sum(run(one, { hidden: own, weight, params })))(x));
+  const step = jit((x: Tensor) => grad((own: Tensor) => sum(executeCase(one, { hidden: own, weight, params })))(x));
   const printed = String(await step.program(hidden));
   assert(printed.includes("experts backward"), printed);
   assert(!printed.includes("experts gradient") && !printed.includes("bias gradient"), printed);
@@ -439,7 +425,7 @@ gpuTest("execute() takes half precision in and gives it back, for every class of
       Object.entries(params).map(([name, x]) => [name, half(x as Tensor)]),
     ) as unknown as ExpertParams;
     const loss = (own: { hidden: Tensor; params: ExpertParams }) => {
-      const out = run(one, { hidden: own.hidden, weight, params: own.params });
+      const out = executeCase(one, { hidden: own.hidden, weight, params: own.params });
       assertEquals(out.dtype, "bf16");
       return sum(cast(out, "f32"));
     };
@@ -459,17 +445,17 @@ gpuTest("execute() runs experts too large for one invocation as a pair of kernel
   const one: ExpertCase = { choices: [[0], [1], [2], [1]], experts: 2, width: 8, inner: 160_000, activation: "relu" };
   const values = drawValues(one);
   const tensors = caseTensors(one, values);
-  const printed = String(await jit((own: CaseTensors) => run(one, own)).program(tensors));
+  const printed = String(await jit((own: CaseTensors) => executeCase(one, own)).program(tensors));
   assert(printed.includes("experts up") && printed.includes("experts down"), printed);
-  const found = await run(one, tensors).data();
+  const found = await executeCase(one, tensors).data();
   assertClose(found, naiveExecute(one, values), { relative: 1e-4, absolute: 1e-4 }, "pair");
 });
 
 gpuTest("execute() adds up more rows of one expert than an invocation may loop over", async () => {
   const choices = randomChoices({ tokens: 66_003, k: 1, experts: 1, drop: 0.001 });
   const one: ExpertCase = { choices, experts: 1, width: 1, inner: 1, activation: "relu", biases: ["downBias"] };
-  const expected = await withOracle(() => resultAndGradients(one));
-  const found = await resultAndGradients(one);
+  const expected = await withOracle(() => read(caseGradients(one)));
+  const found = await read(caseGradients(one));
   const tolerance = { relative: 1e-4, absolute: 1e-4 };
   for (const [key, values] of Object.entries(expected)) assertClose(found[key]!, values, tolerance, key);
 });
@@ -477,7 +463,7 @@ gpuTest("execute() adds up more rows of one expert than an invocation may loop o
 oracleTest("execute() gives tokens without an expert zeros, whatever their weight", async () => {
   const one: ExpertCase = { choices: [[0], [2]], experts: 2, width: 2, inner: 2, biases: ["downBias"] };
   const { hidden, params } = caseTensors(one, drawValues(one));
-  const out = await run(one, { hidden, weight: tensor([1, NaN]), params }).data();
+  const out = await executeCase(one, { hidden, weight: tensor([1, NaN]), params }).data();
   assertEquals([...out.slice(2)], [0, 0]);
 });
 

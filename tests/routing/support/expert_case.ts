@@ -7,8 +7,9 @@
 import { fullLike } from "../../../src/core/arithmetic.ts";
 import { sizeOf } from "../../../src/core/shape.ts";
 import type { Tensor } from "../../../src/core/tensor.ts";
+import { vjp } from "../../../src/core/vjp.ts";
 import { tensor } from "../../../src/ops/creation.ts";
-import type { ExecuteOptions, ExpertParams } from "../../../src/routing/execute.ts";
+import { execute, type ExecuteOptions, type ExpertParams } from "../../../src/routing/execute.ts";
 import { planFromAssignments, planFromTopK } from "../../../src/routing/plan.ts";
 import type { DispatchPlan } from "../../../src/routing/plan_types.ts";
 import { type RandomSource, randomSource } from "../../support/random.ts";
@@ -122,6 +123,27 @@ export function casePlan({ choices, experts, scaleAt = "output" }: ExpertCase, w
     ...planFromAssignments({ experts, indices: flat, weights: fullLike(flat.shape, "f32", 1), tokenOffsets, scaleAt }),
     weight,
   };
+}
+
+/** The options of `execute` that a case names. */
+export function caseOptions({ activation, body, preactivations }: ExpertCase): ExecuteOptions {
+  return {
+    ...(activation === undefined ? {} : { activation }),
+    ...(body === undefined ? {} : { body }),
+    ...(preactivations === undefined ? {} : { preactivations }),
+  };
+}
+
+/** The fused op on a case. */
+export function executeCase(one: ExpertCase, { hidden, weight, params }: CaseTensors): Tensor {
+  return execute(casePlan(one, weight), hidden, params, caseOptions(one));
+}
+
+/** The result on random numbers, and the gradient of every operand by name for a random cotangent; nothing computed yet. */
+export function caseGradients(one: ExpertCase): Readonly<Record<string, Tensor>> {
+  const [out, pull] = vjp((own: CaseTensors) => executeCase(one, own), caseTensors(one, drawValues(one)));
+  const [{ hidden, weight, params }] = pull(drawCotangent(one));
+  return { out, hidden, weight, ...params };
 }
 
 const ACTIVATIONS = {
